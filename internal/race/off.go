@@ -1,0 +1,6 @@
+//go:build !race
+
+package race
+
+// Enabled is set in binaries built with -race.
+const Enabled = false

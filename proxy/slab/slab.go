@@ -1,0 +1,143 @@
+// Package slab is a worker's memory for bytes that must outlive a turn:
+// leftovers, parked heads, stream queues, replay bodies. A Pool belongs to one
+// worker; its Budget (rule R4.2) is shared by all workers of a proxy.
+package slab
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// Sizes of the buffers that a Pool keeps for reuse, powers of two, in bytes.
+const (
+	minShift = 9  // 512 B
+	maxShift = 16 // 64 KiB
+	keepEach = 64 // buffers kept per size
+)
+
+// Level says how full a Budget is.
+type Level uint8
+
+// Levels: over Half no window grows, over Full new streams are refused.
+const (
+	LevelNormal Level = iota
+	LevelHalf
+	LevelFull
+)
+
+// Budget bounds the bytes that all workers keep (rule R4.2). It does not refuse:
+// who is about to accept more work asks Level first.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Level reports how full b is; a nil Budget is never full.
+func (b *Budget) Level() Level {
+	if b == nil {
+		return LevelNormal
+	}
+	switch u := b.used.Load(); {
+	case u > b.limit:
+		return LevelFull
+	case u > b.limit/2:
+		return LevelHalf
+	}
+	return LevelNormal
+}
+
+// Used returns the bytes in use, Limit the bound.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// Limit returns the bound in bytes.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Pool hands out byte buffers and counts what is out against its Budget. It is
+// not safe for concurrent use. A nil Pool allocates and counts nothing.
+type Pool struct {
+	budget *Budget
+	free   [maxShift - minShift + 1][][]byte
+	inUse  int64
+}
+
+// NewPool returns a pool that counts against b, which may be nil.
+func NewPool(b *Budget) *Pool { return &Pool{budget: b} }
+
+func class(n int) int {
+	if n <= 1<<minShift {
+		return 0
+	}
+	return bits.Len(uint(n-1)) - minShift
+}
+
+// Get returns an empty buffer with room for at least n bytes. Its owner calls
+// Put with a slice of the same capacity when done.
+func (p *Pool) Get(n int) []byte {
+	c := class(n)
+	if p == nil {
+		return make([]byte, 0, max(n, 1<<minShift))
+	}
+	if c >= len(p.free) {
+		p.count(int64(n))
+		return make([]byte, 0, n)
+	}
+	size := 1 << (c + minShift)
+	p.count(int64(size))
+	if k := len(p.free[c]); k > 0 {
+		b := p.free[c][k-1]
+		p.free[c] = p.free[c][:k-1]
+		return b
+	}
+	return make([]byte, 0, size)
+}
+
+// Put takes back a buffer that Get or Grow returned. Put(nil) does nothing.
+func (p *Pool) Put(b []byte) {
+	if p == nil || cap(b) == 0 {
+		return
+	}
+	p.count(-int64(cap(b)))
+	c := class(cap(b))
+	if c < len(p.free) && cap(b) == 1<<(c+minShift) && len(p.free[c]) < keepEach {
+		p.free[c] = append(p.free[c], b[:0])
+	}
+}
+
+// Append appends data to b, a buffer of this pool or nil, moving it to a larger
+// buffer when it does not fit.
+func (p *Pool) Append(b []byte, data ...byte) []byte {
+	if cap(b)-len(b) >= len(data) {
+		return append(b, data...)
+	}
+	n := p.Get(max(len(b)+len(data), min(2*cap(b), 1<<20)))
+	n = append(n, b...)
+	n = append(n, data...)
+	p.Put(b)
+	return n
+}
+
+// InUse returns the bytes that are out.
+func (p *Pool) InUse() int64 {
+	if p == nil {
+		return 0
+	}
+	return p.inUse
+}
+
+// Level reports how full the budget behind p is.
+func (p *Pool) Level() Level {
+	if p == nil {
+		return LevelNormal
+	}
+	return p.budget.Level()
+}
+
+func (p *Pool) count(n int64) {
+	p.inUse += n
+	if p.budget != nil {
+		p.budget.used.Add(n)
+	}
+}
