@@ -1,0 +1,4 @@
+package loop
+
+// NewPoller returns the best poller of this system.
+func NewPoller(cfg EpollConfig) (Poller, error) { return NewEpoll(cfg) }

@@ -1,0 +1,322 @@
+package loop
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tulle-mesh/tulle/internal/mono"
+)
+
+const (
+	defaultHold   = 500 * time.Microsecond
+	yieldInterval = time.Millisecond
+	// starvedPause is how long a listener rests when the system was out of
+	// descriptors or memory (R1.1: accept errors never end the loop, nor spin it).
+	starvedPause = 50 * time.Millisecond
+	eventBatch   = 256
+)
+
+// States of an Epoll for Wake.
+const (
+	stateRunning int32 = iota // a Wake is seen before the next wait
+	stateWaiting              // a Wake must write to the eventfd
+	stateWoken                // a Wake has been called
+)
+
+// Epoll is the Poller of Linux.
+//
+// It waits twice. First by a raw system call, which keeps the scheduler's
+// processor and so spares the 20 µs that parking and waking a goroutine cost;
+// but only within Hold of the last event, since nothing else can use that
+// processor meanwhile, and never when it is the only one. Then in Go's own
+// poller, through the epoll descriptor wrapped as a file, with the deadline as
+// the file's read deadline: idle it costs nothing.
+type Epoll struct {
+	// Immutable.
+	fd       int
+	file     *os.File // owns fd
+	raw      syscall.RawConn
+	wake     *os.File // an eventfd, blocking so that Go's poller leaves it alone
+	wakeFD   int
+	hold     time.Duration
+	pollOnce func(uintptr) bool
+
+	state atomic.Int32
+
+	// Owned by the worker.
+	sources    []*source // by descriptor
+	generation uint32
+	changed    []*source // their interest has to be told to the kernel
+	starved    []*source // listeners that rest until restAt
+	restAt     mono.Time
+	hadEvents  bool
+	lastEvent  mono.Time
+	lastYield  mono.Time
+	single     bool      // GOMAXPROCS is 1
+	parkUntil  mono.Time // the read deadline of file, zero when none
+	n          int
+	timeout    [2]int64 // a 64-bit timespec
+	events     [eventBatch]unix.EpollEvent
+}
+
+// NewEpoll returns a poller of the Linux kernel.
+func NewEpoll(cfg EpollConfig) (Poller, error) { return newEpoll(cfg) }
+
+func newEpoll(cfg EpollConfig) (*Epoll, error) {
+	if cfg.Hold == 0 {
+		cfg.Hold = defaultHold
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	// Non-blocking, so that os.NewFile gives it to Go's poller.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("epoll: set non-blocking: %w", err)
+	}
+	e := &Epoll{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), hold: cfg.Hold}
+	e.single = runtime.GOMAXPROCS(0) == 1
+	e.pollOnce = func(uintptr) bool { return e.poll(0) }
+	if err := e.open(); err != nil {
+		e.file.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Epoll) open() (err error) {
+	if e.raw, err = e.file.SyscallConn(); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	// Without this the file would not be pollable and a parked wait would fail.
+	if err := e.file.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("epoll: wrap descriptor: %w", err)
+	}
+	if e.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(e.wakeFD)}
+	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, e.wakeFD, &ev); err != nil {
+		unix.Close(e.wakeFD)
+		return fmt.Errorf("epoll: add eventfd: %w", err)
+	}
+	e.wake = os.NewFile(uintptr(e.wakeFD), "eventfd")
+	return nil
+}
+
+// Now implements Poller.
+func (e *Epoll) Now() mono.Time { return mono.Now() }
+
+// Wake implements Poller.
+func (e *Epoll) Wake() {
+	if e.state.Swap(stateWoken) == stateWaiting {
+		one := [8]byte{1} // any value but zero, in any byte order
+		// The counter cannot overflow, and a closed poller needs no wake-up.
+		_, _ = e.wake.Write(one[:])
+	}
+}
+
+// Wait implements Poller.
+func (e *Epoll) Wait(dst []Ready, deadline mono.Time) []Ready {
+	now := mono.Now()
+	e.yield(now)
+	deadline = e.rest(now, deadline)
+	dst = e.apply(dst)
+	switch {
+	case !e.state.CompareAndSwap(stateRunning, stateWaiting), len(dst) > 0:
+		e.poll(0)
+	default:
+		e.wait(now, deadline)
+	}
+	// A Wake from here back to the CompareAndSwap has written to the eventfd and
+	// is seen again by the next wait.
+	e.state.Store(stateRunning)
+	return e.collect(dst)
+}
+
+// yield lets other goroutines run when this one has kept its processor for
+// long; a park does it anyway.
+func (e *Epoll) yield(now mono.Time) {
+	if e.hadEvents {
+		e.lastEvent = now
+	}
+	if now.Sub(e.lastYield) < yieldInterval {
+		return
+	}
+	e.lastYield = now
+	e.single = runtime.GOMAXPROCS(0) == 1
+	runtime.Gosched()
+}
+
+func (e *Epoll) wait(now, deadline mono.Time) {
+	for deadline == 0 || now < deadline {
+		d := e.hold - now.Sub(e.lastEvent)
+		if e.single || d <= 0 {
+			e.park(now, deadline)
+			return
+		}
+		if deadline != 0 {
+			d = min(d, deadline.Sub(now))
+		}
+		if e.poll(d) {
+			return
+		}
+		// The hold is over, the deadline has come, or the runtime's preemption
+		// signal has ended the call: this call is where it gets its way.
+		now = mono.Now()
+	}
+	e.poll(0)
+}
+
+// park waits in Go's own poller.
+func (e *Epoll) park(now, deadline mono.Time) {
+	if deadline != e.parkUntil {
+		var at time.Time
+		if deadline != 0 {
+			at = time.Now().Add(deadline.Sub(now))
+		}
+		// Fails only when closed, as the Read below does.
+		_ = e.file.SetReadDeadline(at)
+		e.parkUntil = deadline
+	}
+	e.n = 0
+	if err := e.raw.Read(e.pollOnce); err != nil {
+		e.parkUntil = -1 // passed: it has to be set anew
+	}
+	e.lastYield = mono.Now()
+}
+
+// poll waits for d, keeping the processor, and says whether there are events.
+func (e *Epoll) poll(d time.Duration) bool {
+	e.timeout = [2]int64{int64(d / time.Second), int64(d % time.Second)}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])),
+		eventBatch, uintptr(unsafe.Pointer(&e.timeout)), 0, 0)
+	if errno == unix.ENOSYS { // before Linux 5.11: whole milliseconds
+		ms := (d + time.Millisecond - 1) / time.Millisecond
+		n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])),
+			eventBatch, uintptr(ms), 0, 0)
+	}
+	e.n = int(n)
+	if errno != 0 {
+		e.n = 0
+	}
+	return e.n > 0
+}
+
+// apply tells the kernel what the turn has changed, each socket once. It
+// reports those that the kernel refuses.
+func (e *Epoll) apply(dst []Ready) []Ready {
+	for i, s := range e.changed {
+		e.changed[i] = nil
+		s.changed = false
+		if errno := s.apply(); errno != 0 {
+			s.err = errno
+			dst = append(dst, s.ready(unix.EPOLLERR))
+		}
+	}
+	e.changed = e.changed[:0]
+	return dst
+}
+
+// rest brings listeners back that had to rest, or moves the deadline to when
+// they do.
+func (e *Epoll) rest(now, deadline mono.Time) mono.Time {
+	if len(e.starved) == 0 {
+		return deadline
+	}
+	if now < e.restAt {
+		if deadline == 0 || deadline > e.restAt {
+			return e.restAt
+		}
+		return deadline
+	}
+	for i, s := range e.starved {
+		e.starved[i] = nil
+		s.starved = false
+		s.change()
+	}
+	e.starved = e.starved[:0]
+	return deadline
+}
+
+func (e *Epoll) starve(s *source) {
+	if s.starved || s.closed {
+		return
+	}
+	s.starved = true
+	e.starved = append(e.starved, s)
+	e.restAt = mono.Now().Add(starvedPause)
+	s.change()
+}
+
+// collect translates what the kernel has reported.
+func (e *Epoll) collect(dst []Ready) []Ready {
+	e.hadEvents = e.n > 0
+	for i := range e.n {
+		ev := &e.events[i]
+		if int(ev.Fd) == e.wakeFD {
+			var count [8]byte
+			read(e.wakeFD, count[:])
+			continue
+		}
+		if int(ev.Fd) >= len(e.sources) {
+			continue
+		}
+		// A descriptor that a child process still holds reports after its close.
+		if s := e.sources[ev.Fd]; s != nil && s.generation == uint32(ev.Pad) {
+			dst = append(dst, s.ready(ev.Events))
+		}
+	}
+	e.n = 0
+	return dst
+}
+
+// register gives s a place; the kernel hears of it at the next wait.
+func (e *Epoll) register(s *source, t Token, want uint32) {
+	for int(s.fd) >= len(e.sources) {
+		e.sources = append(e.sources, nil)
+	}
+	e.generation++
+	e.sources[s.fd] = s
+	s.poller, s.generation, s.token, s.want = e, e.generation, t, want
+	s.change()
+}
+
+// Attach implements Poller.
+func (e *Epoll) Attach(s Socket, t Token) {
+	es, ok := s.(*epollSocket)
+	switch {
+	case !ok:
+		panic(fmt.Sprintf("BUG: epoll poller given a %T", s))
+	case es.closed:
+	case es.poller == nil:
+		e.register(&es.source, t, unix.EPOLLIN)
+	case es.poller != e:
+		panic("BUG: socket attached to a second poller")
+	default:
+		es.token = t
+	}
+}
+
+// Close implements Poller.
+func (e *Epoll) Close() error {
+	for _, s := range e.sources {
+		if s != nil {
+			s.close()
+		}
+	}
+	e.sources, e.changed, e.starved = nil, nil, nil
+	e.wake.Close()
+	if err := e.file.Close(); err != nil {
+		return fmt.Errorf("close epoll: %w", err)
+	}
+	return nil
+}
