@@ -106,3 +106,13 @@ func (s *Breakers) Readmit(b *Breaker, now mono.Time) {
 		s.out.Add(-1)
 	}
 }
+
+// Open takes a breaker out of service that belongs to one worker alone.
+func (b *Breaker) Open(until mono.Time) { b.until.Store(int64(until)) }
+
+// Close puts it back.
+func (b *Breaker) Close(now mono.Time) {
+	b.failed.Store(0)
+	b.back.Store(int64(now))
+	b.until.Store(0)
+}

@@ -1,0 +1,221 @@
+package balance
+
+import (
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/mono"
+)
+
+const (
+	// spillHealth: home takes all while it has this share of its endpoints in service; below, as
+	// much as they can carry when each takes 1/spillHealth of its usual part (rule R6.3).
+	spillHealth = 0.7
+	// spillLoad: home spills when it is that much slower than away, or than usual.
+	spillLoad = 2
+	// sampleAfter is how old the last sample of a loser may be, sampleShare how many requests may
+	// go to losers to get one.
+	sampleAfter = 3 * time.Second
+	sampleShare = 0.02
+	// draws is how often a draw is repeated when its winner cannot be taken.
+	draws = 4
+)
+
+// Pick chooses an endpoint for a request or connection; avoid are those that it has been to. It is
+// false when none is left: WhyNone says why. It does not allocate, and takes the same time for three
+// endpoints as for ten thousand.
+func (b *Balancer) Pick(now mono.Time, avoid []*Endpoint) (*Endpoint, bool) {
+	if e := b.probe(now, avoid); e != nil {
+		return e, true
+	}
+	for range draws {
+		e := b.pick(now, avoid)
+		if e == nil {
+			return nil, false
+		}
+		if !b.follow(e) {
+			return e, true
+		}
+	}
+	e := b.pick(now, avoid)
+	return e, e != nil
+}
+
+func (b *Balancer) pick(now mono.Time, avoid []*Endpoint) *Endpoint {
+	first, second := b.order()
+	e := b.from(first, now, avoid)
+	switch {
+	case e == nil:
+		e = b.from(second, now, avoid)
+	case first == home && len(b.rooms[away].all) > 0 && b.slowHome(e, now):
+		e = b.cheaper(e, b.from(away, now, avoid), now)
+	}
+	if e == nil {
+		e = b.from(ending, now, avoid)
+	}
+	return e
+}
+
+// order says which of home and away is asked first: home while it is healthy enough, else as often
+// as it can carry.
+func (b *Balancer) order() (first, second room) {
+	in := len(b.rooms[home].all)
+	if in == 0 || len(b.rooms[away].all) == 0 {
+		return home, away
+	}
+	carry := float64(in) / (spillHealth * float64(b.homes))
+	if carry >= 1 || b.rng.Float64() < carry {
+		return home, away
+	}
+	return away, home
+}
+
+// slowHome reports whether the best that home offers is slow compared with away, or with what is
+// usual when nobody was away of late.
+func (b *Balancer) slowHome(e *Endpoint, now mono.Time) bool {
+	if b.cfg.Kind != mesh.BalanceEWMA {
+		return false
+	}
+	ref := b.usual.value
+	if b.faraway.fresh(now) {
+		ref = b.faraway.value
+	}
+	return ref > 0 && e.latency(now) > spillLoad*ref
+}
+
+// cheaper compares the best of home with the best of away, whose estimate may have decayed only
+// because nobody goes there.
+func (b *Balancer) cheaper(h, a *Endpoint, now mono.Time) *Endpoint {
+	if a == nil {
+		return h
+	}
+	cost := a.cost(now) * max(1, b.faraway.value/a.latency(now))
+	if cost < h.cost(now) {
+		return a
+	}
+	return h
+}
+
+// from chooses within one room; nil when there is nobody that is not avoided.
+func (b *Balancer) from(r room, now mono.Time, avoid []*Endpoint) *Endpoint {
+	all := b.rooms[r].all
+	if len(all) == 0 {
+		return nil
+	}
+	switch b.cfg.Kind {
+	case mesh.BalanceRoundRobin:
+		return b.roundRobin(all, now, avoid)
+	case mesh.BalanceRandom:
+		return b.random(all, now, avoid)
+	}
+	var best *Endpoint
+	for range draws {
+		best = b.ofTwo(all, now, avoid)
+		if best == nil || best.resting <= now {
+			break
+		}
+	}
+	return best
+}
+
+// ofTwo draws two and returns the cheaper one.
+func (b *Balancer) ofTwo(all []*Endpoint, now mono.Time, avoid []*Endpoint) *Endpoint {
+	x := b.draw(all, avoid)
+	if x == nil || len(all) == 1 {
+		return x
+	}
+	i := b.rng.IntN(len(all) - 1)
+	if i >= x.pos {
+		i++
+	}
+	y := all[i]
+	if contains(avoid, y) {
+		return x
+	}
+	if b.better(y, x, now) {
+		x, y = y, x
+	}
+	return b.refresh(x, y, now)
+}
+
+// better reports whether y is to be preferred to x.
+func (b *Balancer) better(y, x *Endpoint, now mono.Time) bool {
+	if ry, rx := y.resting > now, x.resting > now; ry != rx {
+		return rx
+	}
+	if b.cfg.Kind == mesh.BalanceLeastRequests {
+		return float64(y.Load()+1)/y.weight(now) < float64(x.Load()+1)/x.weight(now)
+	}
+	return y.cost(now) < x.cost(now)
+}
+
+// refresh returns the loser instead of the winner when it has had no sample for long: few requests
+// may pay for knowing when a slow endpoint has recovered.
+func (b *Balancer) refresh(winner, loser *Endpoint, now mono.Time) *Endpoint {
+	b.spare = min(b.spare+sampleShare, 1)
+	if b.spare < 1 || b.cfg.Kind != mesh.BalanceEWMA || loser.Load() > 0 || loser.resting > now ||
+		now.Sub(loser.sampled) < sampleAfter {
+		return winner
+	}
+	b.spare--
+	loser.sampled = now
+	return loser
+}
+
+// draw returns one that is not avoided, each with about the same probability. As many as are avoided
+// can be in the way, no more.
+func (b *Balancer) draw(all, avoid []*Endpoint) *Endpoint {
+	i := b.rng.IntN(len(all))
+	for range min(len(all), len(avoid)+1) {
+		if e := all[i]; !contains(avoid, e) {
+			return e
+		}
+		i = (i + 1) % len(all)
+	}
+	return nil
+}
+
+// weighTries bounds how long weighted choices look for one that its weight allows.
+const weighTries = 32
+
+// roundRobin goes round; each visit earns an endpoint its part of the largest weight, a whole one is
+// a turn.
+func (b *Balancer) roundRobin(all []*Endpoint, now mono.Time, avoid []*Endpoint) *Endpoint {
+	var some *Endpoint
+	for range min(len(all), len(avoid)+1) + weighTries {
+		b.cursor = (b.cursor + 1) % len(all)
+		e := all[b.cursor]
+		if contains(avoid, e) || e.resting > now && some != nil {
+			continue
+		}
+		some = e
+		if e.credit += e.weight(now) / b.heavy; e.credit >= 1 && e.resting <= now {
+			e.credit--
+			return e
+		}
+	}
+	return some
+}
+
+// random accepts what it draws with the probability of its weight.
+func (b *Balancer) random(all []*Endpoint, now mono.Time, avoid []*Endpoint) *Endpoint {
+	var e *Endpoint
+	for range weighTries {
+		if e = b.draw(all, avoid); e == nil {
+			return nil
+		}
+		if w := e.weight(now); e.resting <= now && (w >= b.heavy || b.rng.Float64()*b.heavy < w) {
+			return e
+		}
+	}
+	return e
+}
+
+func contains(avoid []*Endpoint, e *Endpoint) bool {
+	for _, a := range avoid {
+		if a == e {
+			return true
+		}
+	}
+	return false
+}
