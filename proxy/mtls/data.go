@@ -10,7 +10,7 @@ import (
 // TLS 1.3 adds to it: header, content type and tag.
 const (
 	maxRecord      = 16 << 10
-	recordOverhead = 5 + 1 + 16
+	recordOverhead = recordHeader + 1 + 16
 )
 
 // Feed gives s ciphertext. It is not copied: in must stay valid until Read has
@@ -40,22 +40,24 @@ func (s *Session) Read(p []byte) (n int, err error) {
 		return 0, s.unusable()
 	}
 	for n < len(p) && s.readErr == nil {
-		m, err := s.conn.Read(p[n:])
-		n += m // crypto/tls may give both bytes and an error
-		if err == ErrAgain {
-			if n == 0 {
-				return 0, ErrAgain
-			}
-			return n, nil
+		if !s.more && !s.mem.fin && !s.mem.ready() {
+			s.mem.keep()
+			break
 		}
-		if err != nil {
+		m, err := s.conn.Read(p[n:])
+		n += m
+		s.more = n == len(p)
+		if err != nil && err != ErrAgain {
 			s.readErr = readError(err)
 		}
 	}
-	if n > 0 || len(p) == 0 {
+	switch {
+	case n > 0, len(p) == 0:
 		return n, nil
+	case s.readErr != nil:
+		return 0, s.readErr
 	}
-	return 0, s.readErr
+	return 0, ErrAgain
 }
 
 func readError(err error) error {

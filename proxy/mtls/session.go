@@ -86,6 +86,7 @@ type Session struct {
 
 	// owned by the worker
 	readErr error // sticky
+	more    bool  // crypto/tls may hold plaintext that did not fit
 	closed  bool  // close_notify sent
 }
 
