@@ -41,13 +41,14 @@ const (
 
 // Keys for everything else.
 const (
-	Addr     = "addr"
-	Port     = "port"
-	File     = "file"
-	Line     = "line"
-	Duration = "duration"
-	Count    = "count"
-	Reason   = "reason"
-	Signal   = "signal"
-	Error    = "error" // zap.Error's own key
+	Addr      = "addr"
+	Port      = "port"
+	File      = "file"
+	Line      = "line"
+	Duration  = "duration"
+	Count     = "count"
+	Reason    = "reason"
+	Connected = "connected"
+	Signal    = "signal"
+	Error     = "error" // zap.Error's own key
 )

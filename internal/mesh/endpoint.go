@@ -35,9 +35,11 @@ const (
 	NoTLSLoopback                      // the endpoint is the caller itself
 	NoTLSUnresolved                    // the target is unknown to the control plane
 	NoTLSDisabled                      // mutual TLS was switched off by the operator
+	NoTLSNoEndpoint                    // the request never reached an endpoint
+	NoTLSPlaintext                     // the client came in plaintext (inbound)
 )
 
-var noTLSNames = [...]string{"", "not_meshed", "port_skipped", "loopback", "not_resolved", "disabled"}
+var noTLSNames = [...]string{"", "not_meshed", "port_skipped", "loopback", "not_resolved", "disabled", "no_endpoint", "plaintext"}
 
 // String returns the value of the label no_tls_reason.
 func (r NoTLSReason) String() string { return nameOf(noTLSNames[:], int(r)) }

@@ -1,0 +1,101 @@
+// Package wire is a byte stream owned by one worker: a socket, an optional TLS
+// session over it and its output buffer. It moves bytes between the poller and
+// a User, which is a protocol adapter, a detector or one end of a tunnel.
+package wire
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/slab"
+)
+
+// Marks of a connection's output buffer, in bytes: over High its sources stop,
+// under Low they resume.
+const (
+	High = 256 << 10
+	Low  = 64 << 10
+)
+
+// ReadPerTurn is how much is read from one connection in one turn, in bytes.
+const ReadPerTurn = 64 << 10
+
+// lingerTime and lingerBytes bound what is read and thrown away after a graceful
+// close, so that a late byte of the peer does not turn our last answer into a
+// reset (RFC 9112, section 9.6).
+const (
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// Errors of a connection.
+var (
+	// ErrConnectTimeout says that a connection was not established in time.
+	ErrConnectTimeout = errors.New("connect timeout")
+	// ErrHandshakeTimeout says that a TLS handshake did not finish in time.
+	ErrHandshakeTimeout = errors.New("TLS handshake timeout")
+	// ErrTooManyHandshakes says that the limit of handshakes in flight is reached (R1.5).
+	ErrTooManyHandshakes = errors.New("too many TLS handshakes in flight")
+	// ErrTruncated says that the peer's bytes ended without the end of the stream (R3.6).
+	ErrTruncated = errors.New("connection ended early")
+)
+
+// Env is what all connections of one worker share.
+type Env struct {
+	W *loop.Worker
+	// MaxHandshakes bounds TLS handshakes in flight; 0 is 1,024.
+	MaxHandshakes int
+
+	read, plain, fill []byte
+	shakes            int
+	open              int
+}
+
+// NewEnv returns the environment of w's connections.
+func NewEnv(w *loop.Worker, maxHandshakes int) *Env {
+	if maxHandshakes == 0 {
+		maxHandshakes = 1024
+	}
+	return &Env{W: w, MaxHandshakes: maxHandshakes, read: make([]byte, ReadPerTurn), plain: make([]byte, 32<<10)}
+}
+
+// Now is the time of the worker's turn.
+func (e *Env) Now() mono.Time { return e.W.Now() }
+
+// Pool is the worker's slab memory.
+func (e *Env) Pool() *slab.Pool { return e.W.Pool() }
+
+// Open is the number of connections that are open.
+func (e *Env) Open() int { return e.open }
+
+// Handshakes is the number of handshakes in flight.
+func (e *Env) Handshakes() int { return e.shakes }
+
+// User is what a connection's bytes are for. Calls come from the worker and
+// never after Failed, Close or Abort.
+type User interface {
+	// Received takes bytes; p is valid during the call alone.
+	Received(p []byte)
+	// EOF says that the peer half-closed: nothing more is received.
+	EOF()
+	// Failed says that the connection broke; it is closed already.
+	Failed(err error)
+	// Flushed says that output left; left bytes of it are still buffered.
+	Flushed(left int)
+}
+
+// Filler is a User that has its output pulled once per turn (HTTP/2).
+type Filler interface {
+	// Fill appends at most about room bytes of output to dst.
+	Fill(dst []byte, room int) []byte
+	// Wants reports whether Fill would append something.
+	Wants() bool
+}
+
+// Info is where a connection comes from and goes to.
+type Info struct {
+	Remote, Local netip.AddrPort
+}

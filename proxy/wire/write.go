@@ -1,0 +1,222 @@
+package wire
+
+import (
+	"errors"
+
+	"github.com/tulle-mesh/tulle/proxy/loop"
+)
+
+// Append queues p for the end of this turn.
+func (c *Conn) Append(p []byte) {
+	if c.Closed() || len(p) == 0 {
+		return
+	}
+	b := c.target()
+	*b = c.env.Pool().Append(*b, p...)
+	c.Dirty()
+}
+
+// Begin returns the output buffer for appending with n bytes of room; End takes
+// it back. In between nothing else may touch the connection.
+func (c *Conn) Begin(n int) []byte {
+	b := c.target()
+	if cap(*b)-len(*b) < n {
+		g := c.env.Pool().Get(len(*b) + n)
+		g = append(g, *b...)
+		c.env.Pool().Put(*b)
+		*b = g
+	}
+	return *b
+}
+
+// End takes back what Begin lent. A buffer that outgrew its room is moved into
+// one that the pool knows.
+func (c *Conn) End(b []byte) {
+	t := c.target()
+	if c.Closed() {
+		return
+	}
+	if cap(b) == cap(*t) {
+		*t = b
+	} else {
+		g := append(c.env.Pool().Get(len(b)), b...)
+		c.env.Pool().Put(*t)
+		*t = g
+	}
+	c.Dirty()
+}
+
+func (c *Conn) target() *[]byte {
+	if c.sess != nil {
+		return &c.plain
+	}
+	return &c.out
+}
+
+// Send writes p at once when nothing is queued before it, and queues the rest:
+// the way of a tunnel's bytes.
+func (c *Conn) Send(p []byte) {
+	if c.Buffered() > 0 || c.state != stateOpen || c.sess != nil {
+		c.Append(p)
+		return
+	}
+	n, err := c.sock.Write(p)
+	if err != nil && !errors.Is(err, loop.ErrAgain) {
+		// The error is told from the flush, never from within a call of the user.
+		n = 0
+	}
+	if n < len(p) {
+		c.Append(p[n:])
+	}
+}
+
+// CloseWrite half-closes after the output has left.
+func (c *Conn) CloseWrite() {
+	if !c.finWanted {
+		c.finWanted = true
+		c.Dirty()
+	}
+}
+
+// Flush implements loop.Flusher: one write per turn.
+func (c *Conn) Flush() {
+	c.dirty = false
+	if c.state == stateClosed || c.state == stateConnecting {
+		return
+	}
+	before := c.Buffered()
+	if !c.write() || c.state == stateHandshake {
+		return
+	}
+	if len(c.out) == 0 {
+		filled := c.fillNow()
+		before += filled
+		if !c.seal() || !c.write() {
+			return
+		}
+	}
+	c.flushed(before)
+}
+
+func (c *Conn) flushed(before int) {
+	if len(c.out) == 0 && len(c.plain) == 0 {
+		c.finish()
+		if c.state == stateClosed {
+			return
+		}
+	}
+	if c.Buffered() < before {
+		c.user.Flushed(c.Buffered())
+	}
+	if c.filler != nil && len(c.out) == 0 && c.filler.Wants() {
+		c.env.W.Soon((*again)(c))
+	}
+}
+
+// again flushes once more in the next turn.
+type again Conn
+
+// Run implements loop.Task.
+func (a *again) Run() { (*Conn)(a).Dirty() }
+
+// fillNow pulls the user's output and returns how much came.
+func (c *Conn) fillNow() int {
+	if c.filler == nil {
+		return 0
+	}
+	room := High - c.Buffered()
+	if room <= 0 {
+		return 0
+	}
+	e := c.env
+	e.fill = c.filler.Fill(e.fill[:0], room)
+	if len(e.fill) == 0 {
+		return 0
+	}
+	b := c.target()
+	*b = e.Pool().Append(*b, e.fill...)
+	return len(e.fill)
+}
+
+// seal encrypts what waits; it reports whether the connection still stands.
+func (c *Conn) seal() bool {
+	if c.sess == nil || c.state == stateHandshake {
+		return true
+	}
+	if len(c.plain) > 0 {
+		out, err := c.sess.Seal(c.out, c.plain)
+		c.out = out
+		if err != nil {
+			c.fail(err)
+			return false
+		}
+		c.env.Pool().Put(c.plain)
+		c.plain = nil
+	}
+	c.takeCipher()
+	return true
+}
+
+// takeCipher moves what the session wants to send by itself behind out.
+func (c *Conn) takeCipher() {
+	if n := len(c.sess.Output()); n > 0 {
+		b := c.env.Pool().Get(len(c.out) + n)
+		b = append(b, c.out...)
+		b = c.sess.Take(b)
+		c.env.Pool().Put(c.out)
+		c.out = b
+	}
+}
+
+// write moves out into the socket; it reports whether the connection stands.
+func (c *Conn) write() bool {
+	for len(c.out) > 0 {
+		n, err := c.sock.Write(c.out)
+		if n == len(c.out) {
+			c.env.Pool().Put(c.out)
+			c.out = nil
+			break
+		}
+		c.out = c.out[:copy(c.out, c.out[n:])]
+		if errors.Is(err, loop.ErrAgain) {
+			break
+		}
+		if err != nil {
+			c.fail(err)
+			return false
+		}
+	}
+	if full := len(c.out) > 0; full != c.wantOut {
+		c.wantOut = full
+		c.want()
+	}
+	return true
+}
+
+// finish half-closes when that is wanted and nothing is left to send. Under TLS
+// close_notify is the half-close; the socket's own FIN follows when the
+// connection closes.
+func (c *Conn) finish() {
+	if !c.finWanted || c.finSent || c.state == stateHandshake {
+		return
+	}
+	if c.sess != nil && !c.notified {
+		c.notified = true
+		c.sess.CloseNotify()
+		c.takeCipher()
+		if !c.write() || len(c.out) > 0 {
+			return
+		}
+	}
+	if c.sess != nil && c.state != stateLinger {
+		return
+	}
+	c.finSent = true
+	if err := c.sock.CloseWrite(); err != nil && c.state != stateLinger {
+		c.fail(err)
+		return
+	}
+	if c.state == stateLinger && c.eof {
+		c.shut(false)
+	}
+}
