@@ -78,9 +78,9 @@ type Balancer struct {
 	cursor int // of round robin
 	heavy  float64
 
-	usual   average // of all samples
-	faraway average // of samples of away
-	spare   float64 // requests that may go to a loser to get a sample
+	usual average        // of all samples, over a minute
+	means [rooms]average // of a room's samples, over tau
+	spare float64        // requests that may go to a loser to get a sample
 
 	stats Stats
 	gone  []*Endpoint // result of the last Apply

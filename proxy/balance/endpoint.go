@@ -27,7 +27,7 @@ type Endpoint struct {
 	sampled  mono.Time // when it had the last, or was last given a request to get one
 	waiting  int32     // requests before their first data frame, connections before they are made
 	tunnels  int32     // open tunnels
-	heard    mono.Time // last answer, or when waiting became one
+	asked    mono.Time // begin of the first request after the last answer; 0: none
 	resting  mono.Time // until then it asked to be left alone (Retry-After, pushback)
 	warmFrom mono.Time // begin of slow start; 0: it has its whole weight
 	credit   float64   // of weighted round robin
@@ -52,11 +52,17 @@ func (e *Endpoint) Estimate(now mono.Time) time.Duration { return time.Duration(
 
 // latency is the estimate, or how long the endpoint has been silent although it was asked.
 func (e *Endpoint) latency(now mono.Time) float64 {
-	v := max(e.est.read(now), leastEstimate)
-	if e.waiting > 0 {
-		v = max(v, float64(now.Sub(e.heard)))
+	return max(e.est.read(now), e.silence(now), leastEstimate)
+}
+
+// silence is how long the endpoint has not answered although it was asked: the first request after
+// its last answer has waited for so long. Older ones do not count: a stream that is idle from its
+// beginning says nothing.
+func (e *Endpoint) silence(now mono.Time) float64 {
+	if e.asked == 0 {
+		return 0
 	}
-	return v
+	return float64(now.Sub(e.asked))
 }
 
 // slowStart is how long a new endpoint's weight grows, from a tenth.
@@ -76,11 +82,6 @@ func (e *Endpoint) weight(now mono.Time) float64 {
 		return w
 	}
 	return w * max(grown, 0.1)
-}
-
-// cost is what R6.1 compares.
-func (e *Endpoint) cost(now mono.Time) float64 {
-	return e.latency(now) * float64(e.Load()+1) / e.weight(now)
 }
 
 // Cause says what kind of failure it was (rule R6.4).

@@ -49,17 +49,14 @@ type average struct {
 	at    mono.Time
 }
 
-func (a *average) sample(v float64, now mono.Time) {
+func (a *average) sample(v float64, now mono.Time, tau time.Duration) {
 	if a.at == 0 {
 		a.value, a.at = v, now
 		return
 	}
-	w := decay(now.Sub(a.at), usualTau)
+	w := decay(now.Sub(a.at), tau)
 	a.value, a.at = a.value*w+v*(1-w), now
 }
-
-// fresh reports whether there is a sample of the last minute.
-func (a *average) fresh(now mono.Time) bool { return a.at != 0 && now.Sub(a.at) < usualTau }
 
 func decay(d, tau time.Duration) float64 {
 	if d <= 0 {

@@ -9,7 +9,11 @@ import (
 const (
 	// failureFactor is how much slower than usual a failure counts at least: an endpoint that
 	// fails at once must not look fast.
-	failureFactor = 5
+	failureFactor = 10
+	// worstFactor bounds a sample in the same terms. Nobody is asked at fifty times the cost of
+	// others anyway, but each further factor of e takes 10 s to be forgotten: a client's patience
+	// of a minute would keep a recovered endpoint idle for another.
+	worstFactor = 50
 	// restMost bounds what Retry-After may ask for.
 	restMost = time.Minute
 )
@@ -42,8 +46,8 @@ func (e *Endpoint) Start(now mono.Time) Flight { return e.start(now, stageReques
 func (e *Endpoint) StartTunnel(now mono.Time) Flight { return e.start(now, stageConnect) }
 
 func (e *Endpoint) start(now mono.Time, s stage) Flight {
-	if e.waiting == 0 {
-		e.heard = now
+	if e.asked == 0 {
+		e.asked = now
 	}
 	e.waiting++
 	return Flight{e: e, started: now, stage: s, probe: e.Ejected()}
@@ -68,7 +72,7 @@ func (f *Flight) FirstData(now mono.Time) {
 	default:
 		return
 	}
-	f.e.landed(now)
+	f.e.landed()
 	f.e.sample(float64(now.Sub(f.started)), now)
 	if f.probe {
 		f.probe = false
@@ -90,7 +94,7 @@ func (f *Flight) Done(now mono.Time, o Outcome) {
 	}
 	waited := f.stage == stageRequest || f.stage == stageConnect
 	if waited {
-		e.landed(now)
+		e.landed()
 	}
 	elapsed := float64(now.Sub(f.started))
 	f.e, f.stage = nil, stageOver
@@ -106,27 +110,25 @@ func (f *Flight) Done(now mono.Time, o Outcome) {
 	case o.Result == OK:
 		e.succeed(now)
 	case waited: // it was at least as slow as its client was patient
-		e.est.raise(elapsed, now)
+		e.est.raise(min(elapsed, e.b.worst()), now)
 	}
 }
 
 // landed takes one out of those that wait.
-func (e *Endpoint) landed(now mono.Time) {
+func (e *Endpoint) landed() {
 	e.waiting--
-	e.heard = now
+	e.asked = 0
 }
 
 func (e *Endpoint) sample(v float64, now mono.Time) {
-	e.est.sample(v, now)
-	e.answered, e.sampled = true, now
 	b := e.b
 	if b == nil {
 		return
 	}
-	b.usual.sample(v, now)
-	if e.room == away {
-		b.faraway.sample(v, now)
-	}
+	e.est.sample(min(v, b.worst()), now)
+	e.answered, e.sampled = true, now
+	b.usual.sample(v, now, usualTau)
+	b.means[e.room].sample(v, now, tau)
 }
 
 func (e *Endpoint) succeed(now mono.Time) {
@@ -138,11 +140,7 @@ func (e *Endpoint) succeed(now mono.Time) {
 // is one failure too many.
 func (e *Endpoint) fail(o Outcome, elapsed float64, now mono.Time) {
 	b := e.b
-	usual := b.usual.value
-	if usual == 0 {
-		usual = float64(b.cfg.FirstEstimate)
-	}
-	e.est.sample(max(elapsed, failureFactor*usual), now)
+	e.est.sample(min(max(elapsed, failureFactor*b.ordinary()), b.worst()), now)
 	e.sampled = now
 	if o.RetryAfter > 0 {
 		e.resting = max(e.resting, now.Add(min(o.RetryAfter, restMost)))
@@ -154,6 +152,17 @@ func (e *Endpoint) fail(o Outcome, elapsed float64, now mono.Time) {
 		b.eject(e, now)
 	}
 }
+
+// ordinary is what an answer takes at this target.
+func (b *Balancer) ordinary() float64 {
+	if b.usual.at == 0 {
+		return float64(b.cfg.FirstEstimate)
+	}
+	return b.usual.value
+}
+
+// worst is the largest sample that is taken over.
+func (b *Balancer) worst() float64 { return worstFactor * b.ordinary() }
 
 // rate is a success rate over the last seconds: counts that decay with tau.
 type rate struct {

@@ -17,6 +17,8 @@ const (
 	// go to losers to get one.
 	sampleAfter = 3 * time.Second
 	sampleShare = 0.02
+	// restingCost is the factor of one that asked to be left alone.
+	restingCost = 1e12
 	// draws is how often a draw is repeated when its winner cannot be taken.
 	draws = 4
 )
@@ -47,8 +49,10 @@ func (b *Balancer) pick(now mono.Time, avoid []*Endpoint) *Endpoint {
 	switch {
 	case e == nil:
 		e = b.from(second, now, avoid)
-	case first == home && len(b.rooms[away].all) > 0 && b.slowHome(e, now):
-		e = b.cheaper(e, b.from(away, now, avoid), now)
+	case first == home && len(b.rooms[away].all) > 0 && b.spills(e, now):
+		if far := b.from(away, now, avoid); far != nil {
+			return far
+		}
 	}
 	if e == nil {
 		e = b.from(ending, now, avoid)
@@ -70,30 +74,19 @@ func (b *Balancer) order() (first, second room) {
 	return away, home
 }
 
-// slowHome reports whether the best that home offers is slow compared with away, or with what is
-// usual when nobody was away of late.
-func (b *Balancer) slowHome(e *Endpoint, now mono.Time) bool {
+// spills reports whether a request that e of home would get goes away instead: by chance, as often
+// as home is slower than spillLoad times what away takes, or what is usual when nobody was away of
+// late. Means are compared with means; an endpoint's silence is a bound of its own.
+func (b *Balancer) spills(e *Endpoint, now mono.Time) bool {
 	if b.cfg.Kind != mesh.BalanceEWMA {
 		return false
 	}
 	ref := b.usual.value
-	if b.faraway.fresh(now) {
-		ref = b.faraway.value
+	if far := &b.means[away]; far.at != 0 && now.Sub(far.at) < usualTau {
+		ref = far.value
 	}
-	return ref > 0 && e.latency(now) > spillLoad*ref
-}
-
-// cheaper compares the best of home with the best of away, whose estimate may have decayed only
-// because nobody goes there.
-func (b *Balancer) cheaper(h, a *Endpoint, now mono.Time) *Endpoint {
-	if a == nil {
-		return h
-	}
-	cost := a.cost(now) * max(1, b.faraway.value/a.latency(now))
-	if cost < h.cost(now) {
-		return a
-	}
-	return h
+	slow := max(b.means[home].value, e.silence(now))
+	return spillLoad*ref < slow && b.rng.Float64()*slow > spillLoad*ref
 }
 
 // from chooses within one room; nil when there is nobody that is not avoided.
@@ -132,29 +125,47 @@ func (b *Balancer) ofTwo(all []*Endpoint, now mono.Time, avoid []*Endpoint) *End
 	if contains(avoid, y) {
 		return x
 	}
-	if b.better(y, x, now) {
+	if b.cost(y, now) < b.cost(x, now) {
 		x, y = y, x
+	}
+	if y.Load() == 0 && b.even(x, y, now) {
+		return y
 	}
 	return b.refresh(x, y, now)
 }
 
-// better reports whether y is to be preferred to x.
-func (b *Balancer) better(y, x *Endpoint, now mono.Time) bool {
-	if ry, rx := y.resting > now, x.resting > now; ry != rx {
-		return rx
+// even lets an idle loser be taken now and then, each of the two with a probability that goes with
+// its weight and the inverse cube of its unweighted cost: equals are even, at twice the latency it is
+// a ninth, at ten times a thousandth. Without it the cheaper of two idle equals takes everything until
+// it has a peak of its own, and weights mean nothing while nothing is in flight.
+func (b *Balancer) even(winner, loser *Endpoint, now mono.Time) bool {
+	if loser.resting > now {
+		return false
 	}
-	if b.cfg.Kind == mesh.BalanceLeastRequests {
-		return float64(y.Load()+1)/y.weight(now) < float64(x.Load()+1)/x.weight(now)
+	ww, wl := winner.weight(now), loser.weight(now)
+	c := (b.cost(winner, now) * ww) / (b.cost(loser, now) * wl)
+	c = c * c * c
+	return b.rng.Float64()*(ww+wl*c) < wl*c
+}
+
+// cost is what R6.1 compares. One that asked to be left alone is dearer than all that did not.
+func (b *Balancer) cost(e *Endpoint, now mono.Time) float64 {
+	c := float64(e.Load()+1) / e.weight(now)
+	if b.cfg.Kind == mesh.BalanceEWMA {
+		c *= e.latency(now)
 	}
-	return y.cost(now) < x.cost(now)
+	if e.resting > now {
+		c *= restingCost
+	}
+	return c
 }
 
 // refresh returns the loser instead of the winner when it has had no sample for long: few requests
 // may pay for knowing when a slow endpoint has recovered.
 func (b *Balancer) refresh(winner, loser *Endpoint, now mono.Time) *Endpoint {
 	b.spare = min(b.spare+sampleShare, 1)
-	if b.spare < 1 || b.cfg.Kind != mesh.BalanceEWMA || loser.Load() > 0 || loser.resting > now ||
-		now.Sub(loser.sampled) < sampleAfter {
+	age := sampleAfter << min(loser.waiting, 5) // those who wait already will tell, unless it hangs
+	if b.spare < 1 || b.cfg.Kind != mesh.BalanceEWMA || loser.resting > now || now.Sub(loser.sampled) < age {
 		return winner
 	}
 	b.spare--
