@@ -34,15 +34,14 @@ func (w *Worker) Stop() {
 // afterwards, so that NextDeadline sees them; what is posted later wakes the
 // poller by itself.
 func (w *Worker) runPosts(limit int) {
-	w.takePosts()
-	for ; limit > 0 && w.ran < len(w.running); limit-- {
+	for w.takePosts(); w.ran < len(w.running) && limit > 0; limit-- {
 		f := w.running[w.ran]
 		w.running[w.ran] = nil
 		w.ran++
 		w.counters.Posts++
 		f()
+		w.takePosts()
 	}
-	w.takePosts()
 }
 
 func (w *Worker) takePosts() {

@@ -15,7 +15,7 @@ const (
 	tick       = time.Millisecond
 	slotBits   = 6
 	slotCount  = 1 << slotBits
-	levelCount = 6 // 2^36 ms, two years of uptime
+	levelCount = 7 // 2^42 ms: more than a century of uptime
 	lastTick   = 1<<(slotBits*levelCount) - 1
 )
 
@@ -48,15 +48,14 @@ func (t *Timer) Armed() bool { return t.place != placeNone }
 // At is when an armed t will expire.
 func (t *Timer) At() mono.Time { return mono.Time(t.tick * int64(tick)) }
 
-// wheel holds armed timers. All operations but next take constant time; next
-// walks one slot when the earliest timer of it has been cancelled.
+// wheel holds armed timers. Arming and cancelling take constant time.
 type wheel struct {
 	cur    int64 // the tick that slots are relative to
 	target int64 // the tick of the last advance: what is armed expires after it
 	due    *Timer
 
 	occupied [levelCount]uint64
-	// min is the earliest tick of a slot, known where unknown has no bit.
+	// min is the earliest tick of a slot; where unknown has a bit, a lower bound.
 	unknown [levelCount]uint64
 	min     [levelCount][slotCount]int64
 	slots   [levelCount][slotCount]*Timer
@@ -131,13 +130,15 @@ func (w *wheel) first() (level, i int, ok bool) {
 	return 0, 0, false
 }
 
-// next is when the earliest timer expires, exactly; zero when none is armed.
+// next is when the earliest timer expires; zero when none is armed. Where that
+// timer was cancelled it may be too early, once: when that time has come, and
+// not before (a busy worker would search all the time), the rest is searched.
 func (w *wheel) next() mono.Time {
 	level, i, ok := w.first()
 	if !ok {
 		return 0
 	}
-	if w.unknown[level]&(1<<i) != 0 {
+	if w.unknown[level]&(1<<i) != 0 && w.min[level][i] <= w.target {
 		w.unknown[level] &^= 1 << i
 		head := w.slots[level][i]
 		earliest := head.tick
