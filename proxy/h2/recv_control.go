@@ -26,7 +26,9 @@ func (c *Conn) badPriority(code ErrCode, reason string) {
 		c.fail(code, reason)
 		return
 	}
-	c.spendIgnored()
+	if c.spendReset() {
+		c.rst(c.hdr.id, code)
+	}
 }
 
 func (c *Conn) onReset(code ErrCode) {
