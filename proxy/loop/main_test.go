@@ -1,9 +1,16 @@
 package loop_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/tulle-mesh/tulle/internal/leak"
 )
 
-func TestMain(m *testing.M) { leak.Main(m) }
+func TestMain(m *testing.M) {
+	if load := os.Getenv("LOOP_TEST_LOAD"); load != "" {
+		runLoad(load) // a child of BenchmarkEcho
+		return
+	}
+	leak.Main(m)
+}
