@@ -52,6 +52,7 @@ type Inbound struct {
 
 func emptySnapshot(s Settings) *Snapshot {
 	return &Snapshot{
+		Version:  1, // 0 is "no version" in the discovery API
 		Settings: s,
 		base: base{
 			namespaces: iradix.New[*Namespace](),

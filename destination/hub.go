@@ -1,0 +1,101 @@
+package destination
+
+import (
+	"sync"
+
+	"github.com/tulle-mesh/tulle/controller/state"
+	"github.com/tulle-mesh/tulle/internal/mesh"
+)
+
+// hub knows which streams care for what. Its mu is taken before a stream's, never the other way.
+type hub struct {
+	mu      sync.Mutex // guards all
+	streams map[*stream]bool
+	targets map[mesh.Target]map[*subject]bool
+	// workloads are the streams by the workload that they asked to be; those that named none are
+	// under the empty name.
+	workloads map[state.Name]map[*stream]bool
+}
+
+func newHub() *hub {
+	return &hub{
+		streams:   make(map[*stream]bool),
+		targets:   make(map[mesh.Target]map[*subject]bool),
+		workloads: make(map[state.Name]map[*stream]bool),
+	}
+}
+
+func (h *hub) join(st *stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams[st] = true
+	add(h.workloads, st.asked, st)
+}
+
+func (h *hub) leave(st *stream, subjects []*subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, st)
+	remove(h.workloads, st.asked, st)
+	for _, s := range subjects {
+		remove(h.targets, s.target, s)
+	}
+}
+
+func (h *hub) subscribe(s *subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	add(h.targets, s.target, s)
+}
+
+func (h *hub) unsubscribe(s *subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	remove(h.targets, s.target, s)
+}
+
+// spread queues what changed on every stream that cares.
+func (h *hub) spread(d state.Dirty) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for t := range d.Targets {
+		for s := range h.targets[t] {
+			s.stream.queue(s)
+		}
+	}
+	for n := range d.Inbound {
+		for st := range h.workloads[n] {
+			st.queue(st.inbound)
+		}
+	}
+	if len(d.Inbound) > 0 {
+		for st := range h.workloads[state.Name{}] {
+			st.queue(st.inbound)
+		}
+	}
+}
+
+// all lists the streams.
+func (h *hub) all() []*stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sts := make([]*stream, 0, len(h.streams))
+	for st := range h.streams {
+		sts = append(sts, st)
+	}
+	return sts
+}
+
+func add[K, V comparable](m map[K]map[V]bool, k K, v V) {
+	if m[k] == nil {
+		m[k] = make(map[V]bool)
+	}
+	m[k][v] = true
+}
+
+func remove[K, V comparable](m map[K]map[V]bool, k K, v V) {
+	delete(m[k], v)
+	if len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
