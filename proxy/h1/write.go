@@ -1,0 +1,101 @@
+package h1
+
+import (
+	"strconv"
+
+	"github.com/tulle-mesh/tulle/proxy/head"
+)
+
+// ConnField is the Connection field of this hop.
+type ConnField uint8
+
+// Connection fields.
+const (
+	ConnNone ConnField = iota
+	ConnClose
+	ConnKeepAlive
+	ConnUpgrade
+)
+
+const crlf = "\r\n"
+
+// AppendRequest appends a request head: its line and fields as they came, then
+// the Connection field and extra. A head from HTTP/2 becomes HTTP/1.1 with Host
+// first.
+func AppendRequest(dst []byte, h *head.Head, c ConnField, extra []head.Field) []byte {
+	dst = append(dst, h.Method...)
+	dst = append(dst, ' ')
+	if h.Version >= 20 && h.IsConnect() {
+		dst = append(dst, h.Authority...)
+	} else {
+		dst = append(dst, h.Target...)
+	}
+	if h.Version == 10 {
+		dst = append(dst, " HTTP/1.0\r\n"...)
+	} else {
+		dst = append(dst, " HTTP/1.1\r\n"...)
+	}
+	if h.Version >= 20 {
+		dst = append(dst, "host: "...)
+		dst = append(dst, h.Authority...)
+		dst = append(dst, crlf...)
+	}
+	return appendFields(dst, h.Fields, c, extra)
+}
+
+// AppendResponse appends a response head likewise.
+func AppendResponse(dst []byte, h *head.Head, c ConnField, extra []head.Field) []byte {
+	if h.Version == 10 {
+		dst = append(dst, "HTTP/1.0 "...)
+	} else {
+		dst = append(dst, "HTTP/1.1 "...)
+	}
+	dst = strconv.AppendInt(dst, int64(h.Status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, h.Reason...)
+	dst = append(dst, crlf...)
+	return appendFields(dst, h.Fields, c, extra)
+}
+
+func appendFields(dst []byte, f []head.Field, c ConnField, extra []head.Field) []byte {
+	for i := range f {
+		dst = appendField(dst, &f[i])
+	}
+	switch c {
+	case ConnNone:
+	case ConnClose:
+		dst = append(dst, "Connection: close\r\n"...)
+	case ConnKeepAlive:
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	case ConnUpgrade:
+		dst = append(dst, "Connection: Upgrade\r\n"...)
+	}
+	for i := range extra {
+		dst = appendField(dst, &extra[i])
+	}
+	return append(dst, crlf...)
+}
+
+func appendField(dst []byte, f *head.Field) []byte {
+	dst = append(dst, f.Name...)
+	dst = append(dst, ':', ' ')
+	dst = append(dst, f.Value...)
+	return append(dst, crlf...)
+}
+
+// AppendChunk appends data, which is not empty, as one chunk.
+func AppendChunk(dst, data []byte) []byte {
+	dst = strconv.AppendInt(dst, int64(len(data)), 16)
+	dst = append(dst, crlf...)
+	dst = append(dst, data...)
+	return append(dst, crlf...)
+}
+
+// AppendLastChunk appends the end of a chunked body with its trailers.
+func AppendLastChunk(dst []byte, trailers []head.Field) []byte {
+	dst = append(dst, "0\r\n"...)
+	for i := range trailers {
+		dst = appendField(dst, &trailers[i])
+	}
+	return append(dst, crlf...)
+}
