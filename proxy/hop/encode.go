@@ -74,9 +74,9 @@ func Path(h *head.Head) []byte {
 		return h.Target[n:]
 	}
 	if string(h.Method) == "OPTIONS" { // RFC 9113, 8.3.1
-		return []byte("*")
+		return pathAsterisk
 	}
-	return []byte("/")
+	return pathRoot
 }
 
 // pathStart is the length of an absolute form's scheme and authority.
@@ -115,10 +115,31 @@ func appendStatus(dst []byte, h *head.Head) []byte {
 	if h.Status == 101 {
 		dst = append(dst, 'S')
 	}
+	switch told := toldFraming(h); {
+	case told == h.Framing:
+	case h.Framing == head.FramingClose:
+		dst = append(dst, 'C')
+	case h.Framing == head.FramingNone:
+		dst = append(dst, 'N')
+	}
 	if string(h.Reason) != usualReason(h.Status) {
 		dst = appendString(append(dst, 'R'), h.Reason)
 	}
 	return dst
+}
+
+// toldFraming is what h's fields say of its framing.
+func toldFraming(h *head.Head) head.Framing {
+	told := head.FramingNone
+	for i := range h.Fields {
+		switch n := h.Fields[i].Name; {
+		case head.EqualFold(n, "transfer-encoding"):
+			return head.FramingChunked
+		case head.EqualFold(n, "content-length"):
+			told = head.FramingLength
+		}
+	}
+	return told
 }
 
 func appendString(dst, s []byte) []byte {
@@ -153,13 +174,28 @@ func specialOf(name []byte) special {
 	return carried
 }
 
+// Constant values as bytes; nobody changes them.
+var (
+	methodGet     = []byte("GET")
+	codingChunked = []byte("chunked")
+	upgradeUsual  = []byte("websocket")
+	pathRoot      = []byte("/")
+	pathAsterisk  = []byte("*")
+	allLower      = []byte("1l.")
+	lowerHost     = []byte("host")
+	lowerCoding   = []byte("transfer-encoding")
+	lowerUpgrade  = []byte("upgrade")
+)
+
 // usual returns the value that a special field has without saying.
 func (k special) usual(h *head.Head) []byte {
-	switch k {
-	case asHost:
+	switch {
+	case k == asHost:
 		return h.Authority
-	case asCoding:
-		return []byte("chunked")
+	case k == asCoding:
+		return codingChunked
+	case h.Status != 0: // there is no :protocol in a response
+		return upgradeUsual
 	}
 	return h.Upgrade
 }
@@ -184,7 +220,7 @@ type shaper struct {
 
 func (w *shaper) field(h *head.Head, f *head.Field) {
 	kind := specialOf(f.Name)
-	if kind == dropped {
+	if kind == dropped || head.EqualFold(f.Name, "te") && !head.EqualFold(f.Value, "trailers") { // RFC 9113, 8.2.2
 		return
 	}
 	w.name(f.Name)

@@ -17,13 +17,15 @@
 //	        / "V" string     ; the target, whatever :path says
 //	        / "M" string     ; the method, where HTTP/2 says CONNECT for an upgrade
 //	        / "S"            ; the status is 101, where HTTP/2 says 200
+//	        / "C" / "N"      ; the body ends with the connection; there is none (HEAD, 204, 304),
+//	                         ; where the fields do not say so
 //	        / "R" string     ; the reason phrase, where it is not the usual one
 //	shape   = 1*DIGIT        ; so many fields in the case that holds
 //	        / "c" / "l"      ; from here names are Train-Case, lower case
 //	        / "x" 1*HEXDIG "-"   ; the next name's upper-case letters, a bit each
 //	        / "H" / "h" string   ; a Host field, its value :authority or given
 //	        / "T" / "t" string   ; Transfer-Encoding, chunked or given
-//	        / "G" / "g" string   ; Upgrade, its value :protocol or given
+//	        / "G" / "g" string   ; Upgrade, its value :protocol (in a response: websocket) or given
 //	string  = 1*DIGIT ":" bytes
 //
 // Train-Case holds at first; fields after the last shape have the case that
