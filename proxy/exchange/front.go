@@ -1,0 +1,47 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/tulle-mesh/tulle/proxy/h1"
+	"github.com/tulle-mesh/tulle/proxy/head"
+)
+
+// Front is the proxy's side of an accepted connection: whom its adapter asks.
+type Front interface {
+	// Request sees a request's head before it is copied, edits its fields, and
+	// returns who directs it. local says that the client may see the proxy's own
+	// errors (§8).
+	Request(h *head.Head) (dir Director, local bool)
+	// Draining reports whether the connection should end after what is in flight.
+	Draining() bool
+	// Refused is told of a malformed request (R3.4) or another breach of protocol.
+	Refused(reason string)
+	// Closed says that the connection is gone.
+	Closed()
+}
+
+// ServerParams configure the server side of a connection.
+type ServerParams struct {
+	Env    *Env
+	Front  Front
+	Limits h1.Limits
+	// HeaderTimeout bounds the reading of one head, IdleTimeout the time between
+	// requests (rule R3.5).
+	HeaderTimeout, IdleTimeout time.Duration
+	// Hop: the client is another proxy of the mesh (R5.3).
+	Hop bool
+	// MaxAge of an HTTP/2 connection, jittered by the caller; 0 is none (R4.4).
+	MaxAge time.Duration
+}
+
+// ClientParams configure the client side of a connection.
+type ClientParams struct {
+	Env    *Env
+	Limits h1.Limits
+	// Hop: the server is another proxy of the mesh (R5.3).
+	Hop bool
+	// PingEvery is the time between PINGs on a hop, which fails when one is not
+	// answered within PingTimeout (R1.1); 0 sends none.
+	PingEvery, PingTimeout time.Duration
+}

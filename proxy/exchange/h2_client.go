@@ -1,0 +1,285 @@
+package exchange
+
+import (
+	"strings"
+
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/h2"
+	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/wire"
+)
+
+// H2Owner is the pool that an HTTP/2 client connection belongs to.
+type H2Owner interface {
+	// Room says that the connection may have room for another stream.
+	Room(c *H2Client)
+	// Gone says that the connection takes no new streams.
+	Gone(c *H2Client)
+}
+
+// H2Client is the client side of an HTTP/2 connection, to an application or to
+// another proxy.
+type H2Client struct {
+	h2Conn
+	p         *ClientParams
+	owner     H2Owner
+	timer     loop.Timer
+	pinged    mono.Time
+	heard     mono.Time
+	IdleSince mono.Time
+	left      bool // told the owner that no new streams are taken
+}
+
+const (
+	h2TimerPing uint8 = iota
+	h2TimerPong
+)
+
+// NewH2Client makes c an HTTP/2 client connection of owner.
+func NewH2Client(p *ClientParams, cfg h2.Config, owner H2Owner, c *wire.Conn) *H2Client {
+	cfg.Client, cfg.Hop, cfg.Pool = true, p.Hop, p.Env.Wire.Pool()
+	now := p.Env.Wire.Now()
+	k := &H2Client{p: p, owner: owner, heard: now, IdleSince: now}
+	k.h2Conn = h2Conn{env: p.Env, c: c, hop: p.Hop, lim: p.Limits, e: h2.New(cfg, now)}
+	c.SetUser(k)
+	if p.PingEvery > 0 {
+		k.env.Wire.W.Arm(&k.timer, now.Add(p.PingEvery), k, h2TimerPing)
+	}
+	k.dirty()
+	return k
+}
+
+// CanOpen reports whether another stream may be opened now.
+func (k *H2Client) CanOpen() bool { return !k.left && !k.gone && k.e.CanOpen() }
+
+// Streams is the number of streams in use.
+func (k *H2Client) Streams() int { return k.e.ActiveStreams() }
+
+// Assign carries x on a new stream.
+func (k *H2Client) Assign(x *Exchange) {
+	s := k.newStream(nil, true)
+	s.x = x
+	x.Opened(s)
+}
+
+// Retire ends the connection once its streams have ended.
+func (k *H2Client) Retire() {
+	k.leave()
+	k.closing = true
+	k.settled()
+}
+
+func (k *H2Client) leave() {
+	if !k.left {
+		k.left = true
+		k.owner.Gone(k)
+	}
+}
+
+// Received implements wire.User.
+func (k *H2Client) Received(p []byte) {
+	k.heard = k.env.Wire.Now()
+	k.e.Feed(p)
+	k.looping = true
+	for !k.gone {
+		ev, ok := k.e.Next(k.heard)
+		if !ok {
+			break
+		}
+		k.event(&ev)
+	}
+	k.looping = false
+	if k.gone {
+		k.e.Close()
+		return
+	}
+	k.e.Stash()
+	if k.e.WantsOutput() {
+		k.dirty()
+	}
+	k.watch()
+	if k.streams.first == nil {
+		k.IdleSince = k.heard
+	}
+	if !k.left {
+		k.owner.Room(k)
+	}
+}
+
+func (k *H2Client) event(ev *h2.Event) {
+	var s *h2Stream
+	if ev.Stream != nil {
+		s, _ = ev.Stream.User.(*h2Stream)
+	}
+	switch ev.Kind {
+	case h2.EventInfo, h2.EventHead:
+		k.response(s, ev)
+	case h2.EventData:
+		k.data(s, ev)
+	case h2.EventTrailers:
+		k.trailers(s, ev)
+	case h2.EventReset:
+		k.reset(s, ev)
+	case h2.EventGoAway:
+		k.Retire()
+	case h2.EventError:
+		k.c.Close()
+		k.lost("bad response: " + ev.Err.Error())
+	case h2.EventSettings, h2.EventPong:
+	}
+}
+
+func (k *H2Client) response(s *h2Stream, ev *h2.Event) {
+	if s == nil || s.x == nil {
+		if s != nil && ev.End {
+			s.gotEnd = true
+			s.bothEnded()
+		}
+		return
+	}
+	h := ev.Head
+	x := s.x
+	if k.hop {
+		if reason, ok := unprocessed(h); ok {
+			s.x = nil
+			k.e.Reset(ev.Stream, h2.ErrCodeCancel, false)
+			k.forget(s)
+			x.UpFailed(Failure{Code: h2.ErrCodeRefusedStream, Unprocessed: true, Connect: true, Reason: reason})
+			return
+		}
+		restored, err := k.restore(h)
+		if err != nil {
+			s.x = nil
+			k.e.Reset(ev.Stream, h2.ErrCodeProtocol, true)
+			k.forget(s)
+			x.UpFailed(Failure{Code: h2.ErrCodeProtocol, Reason: "bad response: " + err.Error()})
+			return
+		}
+		h = restored
+	}
+	if ev.Kind == h2.EventInfo {
+		x.ResponseInfo(h)
+		return
+	}
+	s.gotEnd = ev.End
+	x.ResponseHead(h, ev.End)
+	s.bothEnded()
+}
+
+// unprocessed reads a peer proxy's word that it did not act on the request
+// (rule R5.4), and its reason.
+func unprocessed(h *head.Head) (string, bool) {
+	if string(h.Get(hop.FieldUnprocessed)) != hop.Unprocessed {
+		return "", false
+	}
+	if r := h.Get(hop.FieldError); r != nil {
+		return strings.Clone(string(r)), true
+	}
+	return "not processed by the peer", true
+}
+
+func (k *H2Client) data(s *h2Stream, ev *h2.Event) {
+	if s == nil || s.x == nil {
+		k.e.Consume(ev.Stream, len(ev.Data))
+		if s != nil && ev.End {
+			s.gotEnd = true
+			s.bothEnded()
+		}
+		return
+	}
+	x := s.x
+	s.gotEnd = ev.End
+	x.ResponseData(ev.Data, ev.End)
+	s.bothEnded()
+}
+
+func (k *H2Client) trailers(s *h2Stream, ev *h2.Event) {
+	if s == nil {
+		return
+	}
+	s.gotEnd = true
+	if s.x != nil {
+		if k.hop {
+			hop.Strip(ev.Head)
+		}
+		s.x.ResponseTrailers(ev.Head)
+	}
+	s.bothEnded()
+}
+
+func (k *H2Client) reset(s *h2Stream, ev *h2.Event) {
+	if s == nil {
+		return
+	}
+	x := s.x
+	s.x = nil
+	k.forget(s)
+	if x != nil {
+		x.UpFailed(Failure{
+			Code:        ev.Code,
+			Unprocessed: ev.Unprocessed || ev.Code == h2.ErrCodeRefusedStream,
+			Reason:      "stream reset: " + ev.Code.String(),
+		})
+	}
+	k.settled()
+}
+
+// EOF implements wire.User.
+func (k *H2Client) EOF() {
+	k.c.Close()
+	k.lost("connection closed by the peer")
+}
+
+// Failed implements wire.User.
+func (k *H2Client) Failed(err error) { k.lost(err.Error()) }
+
+// lost forgets a connection that is closed. Requests that were never given to
+// the socket are known not to have been processed.
+func (k *H2Client) lost(reason string) {
+	if k.gone {
+		return
+	}
+	k.gone = true
+	k.leave()
+	k.env.Wire.W.Cancel(&k.timer)
+	for s := k.streams.first; s != nil; s = k.streams.first {
+		x := s.x
+		s.x = nil
+		fresh := s.st == nil || s.born == k.fills // not yet in the output
+		k.forget(s)
+		if x != nil {
+			x.UpFailed(Failure{Code: h2.ErrCodeInternal, Unprocessed: fresh, Reason: reason})
+		}
+	}
+	if !k.looping {
+		k.e.Close()
+	}
+}
+
+// Flushed implements wire.User.
+func (k *h2Conn) Flushed(int) {}
+
+// Expired implements loop.TimerHandler: a PING is due, or its answer is overdue.
+func (k *H2Client) Expired(_ *loop.Timer, kind uint8) {
+	if k.gone {
+		return
+	}
+	w := k.env.Wire.W
+	now := w.Now()
+	switch {
+	case kind == h2TimerPing && now.Sub(k.heard) < k.p.PingEvery:
+		w.Arm(&k.timer, k.heard.Add(k.p.PingEvery), k, h2TimerPing)
+	case kind == h2TimerPing:
+		k.pinged = now
+		k.e.Ping(now)
+		k.dirty()
+		w.Arm(&k.timer, now.Add(k.p.PingTimeout), k, h2TimerPong)
+	case k.heard >= k.pinged:
+		w.Arm(&k.timer, k.heard.Add(k.p.PingEvery), k, h2TimerPing)
+	default:
+		k.c.Abort()
+		k.lost("no answer to PING")
+	}
+}

@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"net/netip"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/detect"
+	"github.com/tulle-mesh/tulle/proxy/exchange"
+	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
+	"github.com/tulle-mesh/tulle/proxy/mtls"
+	"github.com/tulle-mesh/tulle/proxy/policy"
+	"github.com/tulle-mesh/tulle/proxy/wire"
+)
+
+// The way of an inbound connection: accepted; mesh TLS recognised by its
+// ClientHello and terminated; then HTTP between proxies, or bytes that are
+// detected as in plaintext; every request and every tunnel passes the policy
+// before the application is dialled at its original address (R1.3).
+
+// inbound is one accepted connection from the network.
+type inbound struct {
+	s      *shard
+	a      *app
+	c      *wire.Conn
+	link   connLink
+	client mesh.Identity // from the certificate; empty in plaintext
+	peer   bool          // mutual TLS of the mesh
+	tcp    bool          // inside tulle/tcp: the client waits for a result (R5.4)
+	told   bool          // the result was sent
+	h2     *exchange.H2Server
+	tun    func() // resets the tunnel
+	dial   *inDial
+	over   bool
+
+	stats *metrics.HTTP
+	authz *metrics.Authz
+	rule  string // of stats and authz
+}
+
+// openPort accepts a connection for a mapped port (machines without a redirect).
+func (s *shard) openPort(app netip.AddrPort) func(loop.Socket, wire.Info, netip.AddrPort) {
+	return func(sock loop.Socket, info wire.Info, _ netip.AddrPort) { s.openInbound(sock, info, app) }
+}
+
+// openInbound accepts a connection whose application is at dst.
+func (s *shard) openInbound(sock loop.Socket, info wire.Info, dst netip.AddrPort) {
+	i := &inbound{s: s, a: s.app(dst)}
+	i.a.users++
+	i.c = wire.Accept(s.wire, sock, info, i)
+	s.conns.add(&i.link, i)
+	n := &sniffer{s: s, c: i.c, side: i, tls: !s.p.cfg.DisableTLS}
+	n.start()
+}
+
+// end forgets the connection.
+func (i *inbound) end(reason string) {
+	if i.over {
+		return
+	}
+	i.over = true
+	i.a.users--
+	i.a.lastUsed = i.s.now()
+	i.s.conns.remove(&i.link)
+	if reason != "" {
+		i.s.p.log.Debug("inbound connection ended", logAddr(i.a.addr), logReason(reason))
+	}
+}
+
+// Received and the rest implement wire.User while a handshake runs.
+func (i *inbound) Received([]byte) {}
+
+// EOF implements wire.User.
+func (i *inbound) EOF() {}
+
+// Failed implements wire.User.
+func (i *inbound) Failed(err error) { i.end(err.Error()) }
+
+// Flushed implements wire.User.
+func (i *inbound) Flushed(int) {}
+
+// mesh implements side: the client speaks mesh TLS.
+func (i *inbound) mesh(_ *sniffer, early []byte) {
+	p := i.s.p
+	sess := mtls.Server(p.deps.Credentials, mtls.ServerParams{ALPN: []string{hop.ALPNHTTP, hop.ALPNTCP}, Pool: i.s.w.Pool()})
+	i.c.SetUser(i)
+	i.c.Secure(sess, early, p.cfg.Timeouts.Handshake, i.secured)
+}
+
+func (i *inbound) secured(err error) {
+	if err != nil {
+		i.s.handshakeFailed(err)
+		i.end(err.Error())
+		return
+	}
+	sess := i.c.Session()
+	i.client, i.peer = sess.Peer(), true
+	if sess.ALPN() == hop.ALPNHTTP {
+		i.h2 = exchange.ServeH2(i.s.serverParams(i, true), i.s.h2Config(), i.c, nil)
+		return
+	}
+	// ALPN describes the hop, not the port (R2.3): what is inside is detected.
+	i.tcp = true
+	n := &sniffer{s: i.s, c: i.c, side: i, atOnce: true, opaque: i.a.protocol() == mesh.ProtocolOpaque}
+	n.start()
+}
+
+// http implements side.
+func (i *inbound) http(_ *sniffer, v detect.Verdict, early []byte) {
+	i.dial = nil
+	p := i.s.serverParams(i, false)
+	if v == detect.HTTP2 {
+		i.h2 = exchange.ServeH2(p, i.s.h2Config(), i.c, early)
+		return
+	}
+	exchange.ServeH1(p, i.c, early)
+}
+
+// decided implements side.
+func (i *inbound) decided(_ *sniffer, v detect.Verdict, serverFirst bool) {
+	if v == detect.HTTP1 || v == detect.HTTP2 {
+		i.a.httpAt = i.s.now()
+	}
+	i.s.detected(metrics.Inbound, i.a.addr.Port(), v, serverFirst)
+}
+
+// knownHTTP implements side.
+func (i *inbound) knownHTTP() mono.Time { return i.a.httpAt }
+
+// gone implements side.
+func (i *inbound) gone(_ *sniffer, reason string) {
+	if i.dial != nil {
+		i.dial.over = true
+	}
+	i.end(reason)
+}
+
+// decide asks the policy (R9.2) and counts its answer.
+func (i *inbound) decide() policy.Decision {
+	d := policy.Decide(i.s.inbound, i.a.addr.Port(), i.client)
+	now := i.s.now()
+	if i.authz == nil || i.rule != d.Policy {
+		i.rule = d.Policy
+		l := i.labels()
+		i.authz = i.s.store.Authz(l, now)
+		i.stats = nil
+	}
+	i.authz.Decide(d.Allow, now)
+	return d
+}
+
+func (i *inbound) labels() metrics.Labels {
+	w := &i.s.p.cfg.Workload
+	l := metrics.Labels{
+		Direction: metrics.Inbound, TLS: i.peer, ClientID: i.client, Policy: i.rule,
+		Namespace: w.Namespace, Deployment: w.Deployment, Zone: w.Zone,
+	}
+	if i.peer {
+		l.ServerID = i.s.p.deps.Credentials.Get().Identity
+	} else {
+		l.NoTLS = mesh.NoTLSPlaintext
+	}
+	return l
+}
+
+func (i *inbound) metricsHTTP() *metrics.HTTP {
+	if i.stats == nil {
+		i.stats = i.s.store.HTTP(i.labels(), i.s.now())
+	}
+	return i.stats
+}
+
+// recheck closes the connection when the policy no longer allows it, or its
+// certificate's root is no longer trusted (R9.4, proxy.md "TLS").
+func (i *inbound) recheck() {
+	d := policy.Decide(i.s.inbound, i.a.addr.Port(), i.client)
+	reason := ""
+	if !d.Allow {
+		reason = "denied by " + d.Policy + ": " + d.Reason
+	} else if sess := i.c.Session(); sess != nil && i.peer {
+		if err := sess.Recheck(i.s.p.deps.Credentials.Get().Bundle); err != nil {
+			reason = err.Error()
+		}
+	}
+	switch {
+	case reason == "" || i.over:
+	case i.h2 != nil:
+		i.h2.Drain() // what is in flight was allowed when it came
+	case i.tun != nil:
+		i.tun()
+	}
+}
+
+// drain ends the connection gracefully.
+func (i *inbound) drain() {
+	if i.h2 != nil {
+		i.h2.Drain()
+	}
+}
+
+// Request implements exchange.Front: who the client is comes from its
+// certificate alone (R5.5).
+func (i *inbound) Request(h *head.Head) (exchange.Director, bool) {
+	hop.Strip(h)
+	if i.client != "" {
+		h.Add([]byte(hop.FieldClientID), []byte(i.client))
+	}
+	return (*receive)(i), i.peer
+}
+
+// Draining implements exchange.Front.
+func (i *inbound) Draining() bool { return i.s.draining }
+
+// Refused implements exchange.Front.
+func (i *inbound) Refused(reason string) {
+	i.s.refused(metrics.RefusedMalformed)
+	i.s.p.log.Debug("request refused", logAddr(i.a.addr), logReason(reason))
+}
+
+// Closed implements exchange.Front.
+func (i *inbound) Closed() { i.end("") }

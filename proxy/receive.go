@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/exchange"
+	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/policy"
+	"github.com/tulle-mesh/tulle/proxy/transport"
+)
+
+// app is one port of the application, as a worker knows it.
+type app struct {
+	s        *shard
+	addr     netip.AddrPort
+	h1       *transport.H1Pool
+	h2       *transport.H2Pool
+	users    int
+	lastUsed mono.Time
+	httpAt   mono.Time // last seen to speak HTTP (R2.5)
+}
+
+// app returns the worker's app at addr.
+func (s *shard) app(addr netip.AddrPort) *app {
+	a := s.apps[addr]
+	if a == nil {
+		a = &app{s: s, addr: addr}
+		a.h1 = transport.NewH1Pool(&s.appParams, transport.Remote{Addr: addr})
+		a.h2 = transport.NewH2Pool(&s.appParams, transport.Remote{Addr: addr})
+		s.apps[addr] = a
+		s.appList = append(s.appList, a)
+	}
+	a.lastUsed = s.now()
+	return a
+}
+
+// protocol is what the workload's policy says of the port.
+func (a *app) protocol() mesh.Protocol {
+	if a.s.inbound == nil {
+		return mesh.ProtocolDetect
+	}
+	p, _ := policy.Port(a.s.inbound, a.addr.Port())
+	return p.Protocol
+}
+
+// receive is an inbound connection as the Director of its requests: policy,
+// then the application.
+type receive inbound
+
+func (r *receive) i() *inbound { return (*inbound)(r) }
+
+// Open implements exchange.Director.
+func (r *receive) Open(x *exchange.Exchange) {
+	i := r.i()
+	if !x.Att.Counted {
+		x.Att.Counted = true
+		d := i.decide()
+		x.Att.HTTP = i.metricsHTTP()
+		x.Att.HTTP.Request(i.s.now())
+		if !d.Allow {
+			x.Answer(exchange.Answer{Status: 403, GRPC: 7, Reason: "denied by " + d.Policy + ": " + d.Reason})
+			return
+		}
+	}
+	if x.Req.Version >= 20 {
+		i.a.h2.Open(x)
+	} else {
+		i.a.h1.Open(x)
+	}
+}
+
+// Cancel implements exchange.Director.
+func (r *receive) Cancel(x *exchange.Exchange) {
+	r.a.h1.Cancel(x)
+	r.a.h2.Cancel(x)
+}
+
+// Again implements exchange.Director: there is one application; only what it
+// certainly has not seen is sent once more on another connection.
+func (r *receive) Again(x *exchange.Exchange, f *exchange.Failure) (time.Duration, bool) {
+	switch {
+	case f.Final || r.s.p.cfg.DisableRetries:
+		return 0, false
+	case f.Replace && !x.Att.Replaced:
+		x.Att.Replaced = true
+		x.Attempts--
+		return 0, true
+	}
+	return 0, f.Unprocessed && !f.Connect && x.Attempts < maxAttempts
+}
+
+// Failed implements exchange.Director.
+func (r *receive) Failed(_ *exchange.Exchange, f *exchange.Failure) {
+	if f.Timeout {
+		r.s.timedOut(f)
+	}
+}
+
+// Response implements exchange.Director: an application may not speak in the
+// mesh's name (R5.5).
+func (r *receive) Response(x *exchange.Exchange, h *head.Head) {
+	if !x.Answered() {
+		hop.Strip(h)
+	}
+}
+
+// First implements exchange.Director.
+func (r *receive) First(*exchange.Exchange) {}
+
+// Finished implements exchange.Director.
+func (r *receive) Finished(x *exchange.Exchange, res exchange.Result) { r.s.responded(x, res) }
+
+// Where implements exchange.Director.
+func (r *receive) Where(*exchange.Exchange) string {
+	return "inbound application " + r.a.addr.String()
+}

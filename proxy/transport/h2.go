@@ -1,0 +1,162 @@
+package transport
+
+import (
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/exchange"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/wire"
+)
+
+// sweepEvery is how often a pool looks for connections that are idle or old.
+const sweepEvery = 5 * time.Second
+
+// expiryMargin is how long before its certificate's end a hop is drained.
+const expiryMargin = time.Minute
+
+// H2Pool keeps HTTP/2 connections to one endpoint and identity (R5.3): one as
+// long as it has room for streams, more when the peer's limit is reached (R4.4).
+type H2Pool struct {
+	p       *Params
+	remote  Remote
+	conns   []h2Entry
+	waiting queue
+	dialing int
+	closed  bool
+	timer   loop.Timer
+	timed   bool
+}
+
+type h2Entry struct {
+	k      *exchange.H2Client
+	retire mono.Time // 0: never
+}
+
+// NewH2Pool returns an empty pool.
+func NewH2Pool(p *Params, r Remote) *H2Pool { return &H2Pool{p: p, remote: r} }
+
+// Open finds x a stream, or has it wait for a connection.
+func (o *H2Pool) Open(x *exchange.Exchange) {
+	if o.waiting.len() == 0 {
+		for i := range o.conns {
+			if k := o.conns[i].k; k.CanOpen() {
+				k.Assign(x)
+				return
+			}
+		}
+	}
+	if o.waiting.len() >= o.p.MaxWaiting {
+		x.OpenFailed(connectFailure(errQueueFull))
+		return
+	}
+	o.waiting.push(x)
+	o.grow()
+}
+
+// grow dials when exchanges wait and no connection is on its way for them.
+func (o *H2Pool) grow() {
+	if o.waiting.len() > 0 && o.dialing == 0 && len(o.conns) < o.p.MaxConns {
+		o.dialing++
+		dial(o.p, &o.remote, quiet{}, o.dialed)
+	}
+}
+
+// Cancel takes x out of the queue.
+func (o *H2Pool) Cancel(x *exchange.Exchange) { o.waiting.remove(x) }
+
+// Waiting is the number of exchanges in the queue.
+func (o *H2Pool) Waiting() int { return o.waiting.len() }
+
+// Conns is the number of connections that take new streams.
+func (o *H2Pool) Conns() int { return len(o.conns) }
+
+func (o *H2Pool) dialed(c *wire.Conn, err error) {
+	o.dialing--
+	if err != nil {
+		o.waiting.failAll(err)
+		return
+	}
+	k := exchange.NewH2Client(o.p.Client, o.p.H2, o, c)
+	o.conns = append(o.conns, h2Entry{k: k, retire: o.retireAt(c)})
+	o.arm()
+	o.serve(k)
+	if o.closed {
+		k.Retire()
+	}
+}
+
+// retireAt is when a new connection is to be drained: at its maximum age, and
+// before the earlier end of its two certificates.
+func (o *H2Pool) retireAt(c *wire.Conn) mono.Time {
+	now := o.p.Env.Wire.Now()
+	var at mono.Time
+	if age := o.p.MaxAge; age > 0 {
+		at = now.Add(age - time.Duration(o.p.Env.Wire.W.Rand().Int64N(int64(age)/10+1)))
+	}
+	if s := c.Session(); s != nil {
+		left := o.p.WallLeft(s.NotAfter())
+		end := now.Add(max(left-min(expiryMargin, left/10), 0))
+		if at == 0 || end < at {
+			at = end
+		}
+	}
+	return at
+}
+
+// serve gives k to those who wait.
+func (o *H2Pool) serve(k *exchange.H2Client) {
+	for o.waiting.len() > 0 && k.CanOpen() {
+		k.Assign(o.waiting.pop())
+	}
+	o.grow()
+}
+
+// Room implements exchange.H2Owner.
+func (o *H2Pool) Room(k *exchange.H2Client) {
+	if o.waiting.len() > 0 {
+		o.serve(k)
+	}
+}
+
+// Gone implements exchange.H2Owner.
+func (o *H2Pool) Gone(k *exchange.H2Client) {
+	for i := range o.conns {
+		if o.conns[i].k == k {
+			o.conns = append(o.conns[:i], o.conns[i+1:]...)
+			break
+		}
+	}
+	o.grow()
+}
+
+// Close retires all connections; what is in flight finishes.
+func (o *H2Pool) Close() {
+	o.closed = true
+	for len(o.conns) > 0 {
+		o.conns[0].k.Retire()
+	}
+}
+
+func (o *H2Pool) arm() {
+	if !o.timed && len(o.conns) > 0 {
+		o.timed = true
+		w := o.p.Env.Wire.W
+		w.Arm(&o.timer, w.Now().Add(sweepEvery), o, 0)
+	}
+}
+
+// Expired implements loop.TimerHandler: it retires what is idle or old.
+func (o *H2Pool) Expired(*loop.Timer, uint8) {
+	o.timed = false
+	now := o.p.Env.Wire.Now()
+	for i := len(o.conns) - 1; i >= 0; i-- {
+		e := o.conns[i]
+		old := e.retire > 0 && now >= e.retire
+		idle := e.k.Streams() == 0 && now.Sub(e.k.IdleSince) >= o.p.Idle
+		if old || idle {
+			e.k.Retire() // takes itself out through Gone
+		}
+	}
+	o.arm()
+}

@@ -1,0 +1,126 @@
+// Package transport dials endpoints and keeps pools of connections to them:
+// one pool per endpoint, identity and protocol. Exchanges wait here, bounded,
+// for a connection that is being made.
+package transport
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/tulle-mesh/tulle/proxy/exchange"
+	"github.com/tulle-mesh/tulle/proxy/h2"
+	"github.com/tulle-mesh/tulle/proxy/mtls"
+	"github.com/tulle-mesh/tulle/proxy/wire"
+)
+
+// Params are what the pools of one direction have in common.
+type Params struct {
+	Env *exchange.Env
+	// Connect bounds connecting, Handshake the TLS handshake (R7.4).
+	Connect, Handshake time.Duration
+	// Idle is how long an unused connection is kept (R3.5).
+	Idle time.Duration
+	// MaxAge of an HTTP/2 connection; each gets up to a tenth less (R4.4). 0 is none.
+	MaxAge time.Duration
+	// UserTimeout is TCP_USER_TIMEOUT of HTTP/2 hops (R1.1).
+	UserTimeout time.Duration
+	// MaxConns bounds the connections of a pool, MaxWaiting its queue.
+	MaxConns, MaxWaiting int
+	Client               *exchange.ClientParams
+	H2                   h2.Config
+	// Wall is the wall clock that certificates expire by.
+	Wall func() time.Time
+}
+
+// WallLeft is the time until at on the wall clock.
+func (p *Params) WallLeft(at time.Time) time.Duration { return at.Sub(p.Wall()) }
+
+// Remote is whom a pool connects to.
+type Remote struct {
+	Addr netip.AddrPort
+	// Session makes the TLS session of a new connection; nil is plaintext.
+	Session func() *mtls.Session
+}
+
+// errQueueFull says that too many exchanges wait for a connection.
+var errQueueFull = errors.New("too many requests wait for a connection")
+
+// queue holds the exchanges that wait for a connection, in order.
+type queue struct {
+	x    []*exchange.Exchange
+	head int
+}
+
+func (q *queue) push(x *exchange.Exchange) {
+	if q.head == len(q.x) {
+		q.x, q.head = q.x[:0], 0
+	}
+	q.x = append(q.x, x)
+}
+
+func (q *queue) len() int { return len(q.x) - q.head }
+
+func (q *queue) pop() *exchange.Exchange {
+	x := q.x[q.head]
+	q.x[q.head] = nil
+	q.head++
+	return x
+}
+
+func (q *queue) remove(x *exchange.Exchange) {
+	for i := q.head; i < len(q.x); i++ {
+		if q.x[i] == x {
+			q.x = append(q.x[:i], q.x[i+1:]...)
+			return
+		}
+	}
+}
+
+// failAll tells all who wait that there is no connection.
+func (q *queue) failAll(err error) {
+	for n := q.len(); n > 0 && q.len() > 0; n-- {
+		x := q.pop()
+		x.OpenFailed(connectFailure(err))
+	}
+}
+
+// connectFailure is the Failure of a connection that could not be made: nothing
+// was sent, so the request was not processed (R7.1).
+func connectFailure(err error) exchange.Failure {
+	timeout := errors.Is(err, wire.ErrConnectTimeout) || errors.Is(err, wire.ErrHandshakeTimeout)
+	return exchange.Failure{
+		Code: h2.ErrCodeRefusedStream, Unprocessed: true, Connect: true,
+		Timeout: timeout, Err: err, Reason: err.Error(),
+	}
+}
+
+// dial makes a connection, secure when the remote has a Session.
+func dial(p *Params, r *Remote, user wire.User, ready func(*wire.Conn, error)) {
+	var c *wire.Conn
+	params := wire.DialParams{User: user, Timeout: p.Connect}
+	if r.Session != nil {
+		params.UserTimeout = p.UserTimeout
+	}
+	params.Ready = func(err error) {
+		if err != nil || r.Session == nil {
+			ready(c, err)
+			return
+		}
+		c.Secure(r.Session(), nil, p.Handshake, func(err error) { ready(c, err) })
+	}
+	c = wire.Dial(p.Env.Wire, r.Addr, params)
+}
+
+// quiet is the user of a connection that is being made.
+type quiet struct{}
+
+func (quiet) Received([]byte) {}
+func (quiet) EOF()            {}
+func (quiet) Failed(error)    {}
+func (quiet) Flushed(int)     {}
+
+// Dial makes a connection for a tunnel; ready hears the outcome once.
+func Dial(p *Params, r *Remote, ready func(*wire.Conn, error)) {
+	dial(p, r, quiet{}, ready)
+}
