@@ -9,14 +9,19 @@
 // The estimate is a peak EWMA of the time to the first byte of a response: a worse sample is taken
 // over at once, towards better ones it decays with a time constant of 10 s, and without samples it
 // decays towards zero, so that nobody starves. Load is what waits for its first data frame, and open
-// tunnels. Three things were added to that, each because the simulation in this package failed
-// without it:
+// tunnels. A first sample replaces what a new endpoint began with. To that the following was added;
+// without any one of them a script of testdata/sim fails:
 //
-//   - Decay towards zero is for endpoints that are not asked. One that is asked and does not answer
-//     is at least as slow as it has been silent, and costs so.
-//   - An endpoint that always loses has an old estimate. One request in fifty goes to the loser of a
-//     draw whose last sample is older than 3 s, so that a recovery is seen before the decay shows it.
-//   - A new endpoint's weight grows for 5 s, and so does a readmitted one's (slow start).
+//   - Decay towards zero is for endpoints that are not asked. One that was asked and does not answer
+//     is at least as slow as it has been silent, and costs so (hung).
+//   - One request in fifty may go to the loser of a draw whose last sample is older than 3 s, so that
+//     a recovery is seen before decay shows it (slower, idle-streams).
+//   - An idle loser whose cost is near the winner's is taken with a probability that falls with the
+//     third power of the cost. Else, with little in flight, the cheaper of two equals takes everything
+//     until it has a peak of its own, and weights mean nothing (slow, slow-few, weights).
+//   - A sample counts as at most fifty times what is usual for the target: decay from a client's
+//     patience of a minute would take a minute and more (hung).
+//   - A new endpoint's weight grows for 5 s, and so does a readmitted one's: slow start.
 //
 // # Rooms
 //
@@ -74,9 +79,9 @@ type Balancer struct {
 
 	index  map[netip.AddrPort]*Endpoint
 	rooms  [rooms]list
-	homes  int // endpoints that are home or would be, were they not ejected
-	cursor int // of round robin
-	heavy  float64
+	homes  int    // endpoints that are home or would be, were they not ejected
+	cursor int    // of round robin
+	heavy  uint32 // the largest weight; 0: to be found anew
 
 	usual average        // of all samples, over a minute
 	means [rooms]average // of a room's samples, over tau
@@ -97,7 +102,7 @@ type Stats struct {
 // New returns a balancer without endpoints. rng is the worker's.
 func New(cfg Config, rng *rand.Rand) *Balancer {
 	return &Balancer{
-		cfg: cfg.filled(), rng: rng, share: cfg.Breakers, index: map[netip.AddrPort]*Endpoint{}, heavy: 1,
+		cfg: cfg.filled(), rng: rng, share: cfg.Breakers, index: map[netip.AddrPort]*Endpoint{},
 	}
 }
 
@@ -201,7 +206,6 @@ func (b *Balancer) addAll(rows []mesh.Endpoint, now mono.Time) {
 		}
 		b.add(row, start, now, first)
 	}
-	b.weigh()
 }
 
 func (b *Balancer) add(row *mesh.Endpoint, start float64, now mono.Time, first bool) {
@@ -215,6 +219,7 @@ func (b *Balancer) add(row *mesh.Endpoint, start float64, now mono.Time, first b
 		e.warmUp(now)
 	}
 	b.index[row.Addr] = e
+	b.remember(e)
 	b.enter(e, b.roomOf(e))
 	if b.isHome(e) {
 		b.homes++
@@ -226,7 +231,9 @@ func (b *Balancer) change(e *Endpoint, row *mesh.Endpoint) {
 	if b.isHome(e) {
 		b.homes--
 	}
+	b.forget(e)
 	e.Endpoint = *row
+	b.remember(e)
 	if b.isHome(e) {
 		b.homes++
 	}
@@ -241,6 +248,7 @@ func (b *Balancer) remove(e *Endpoint) {
 		b.homes--
 	}
 	b.leave(e)
+	b.forget(e)
 	delete(b.index, e.Addr)
 	if e.ref != nil {
 		b.share.Release(e.ref)
@@ -249,13 +257,26 @@ func (b *Balancer) remove(e *Endpoint) {
 	b.gone = append(b.gone, e)
 }
 
-// weigh finds the largest weight, which the others are compared with.
-func (b *Balancer) weigh() {
-	b.heavy = 1
-	for r := range b.rooms {
-		for _, e := range b.rooms[r].all {
-			b.heavy = max(b.heavy, float64(e.Weight))
-		}
+// heaviest is the largest weight, which round robin and random compare the others with. It is looked
+// for only after one that had it left or changed.
+func (b *Balancer) heaviest() float64 {
+	if b.heavy == 0 {
+		b.heavy = 1
+		b.Each(func(e *Endpoint) { b.heavy = max(b.heavy, e.Weight) })
+	}
+	return float64(b.heavy)
+}
+
+// forget takes e out of the running for the largest weight, and remember puts it in.
+func (b *Balancer) forget(e *Endpoint) {
+	if e.Weight >= b.heavy && b.heavy > 1 {
+		b.heavy = 0
+	}
+}
+
+func (b *Balancer) remember(e *Endpoint) {
+	if b.heavy != 0 {
+		b.heavy = max(b.heavy, e.Weight)
 	}
 }
 

@@ -125,7 +125,12 @@ func (e *Endpoint) sample(v float64, now mono.Time) {
 	if b == nil {
 		return
 	}
-	e.est.sample(min(v, b.worst()), now)
+	v = min(v, b.worst())
+	if e.answered {
+		e.est.sample(v, now)
+	} else { // nothing was known before
+		e.est = estimate{value: v, at: now}
+	}
 	e.answered, e.sampled = true, now
 	b.usual.sample(v, now, usualTau)
 	b.means[e.room].sample(v, now, tau)

@@ -173,10 +173,15 @@ func (b *Balancer) refresh(winner, loser *Endpoint, now mono.Time) *Endpoint {
 	return loser
 }
 
-// draw returns one that is not avoided, each with about the same probability. As many as are avoided
-// can be in the way, no more.
+// draw returns one that is not avoided. After a few draws in vain it takes the next one in the list:
+// only as many as are avoided can be in the way.
 func (b *Balancer) draw(all, avoid []*Endpoint) *Endpoint {
-	i := b.rng.IntN(len(all))
+	var i int
+	for range draws {
+		if i = b.rng.IntN(len(all)); !contains(avoid, all[i]) {
+			return all[i]
+		}
+	}
 	for range min(len(all), len(avoid)+1) {
 		if e := all[i]; !contains(avoid, e) {
 			return e
@@ -200,7 +205,7 @@ func (b *Balancer) roundRobin(all []*Endpoint, now mono.Time, avoid []*Endpoint)
 			continue
 		}
 		some = e
-		if e.credit += e.weight(now) / b.heavy; e.credit >= 1 && e.resting <= now {
+		if e.credit += e.weight(now) / b.heaviest(); e.credit >= 1 && e.resting <= now {
 			e.credit--
 			return e
 		}
@@ -215,7 +220,7 @@ func (b *Balancer) random(all []*Endpoint, now mono.Time, avoid []*Endpoint) *En
 		if e = b.draw(all, avoid); e == nil {
 			return nil
 		}
-		if w := e.weight(now); e.resting <= now && (w >= b.heavy || b.rng.Float64()*b.heavy < w) {
+		if e.resting <= now && b.rng.Float64()*b.heaviest() <= e.weight(now) {
 			return e
 		}
 	}
