@@ -50,6 +50,8 @@ const (
 	RefusalReason_REFUSAL_REASON_BUSY RefusalReason = 10
 	// The service failed; try again later.
 	RefusalReason_REFUSAL_REASON_INTERNAL RefusalReason = 11
+	// The identity is proved, but the control plane no longer knows a workload that has it.
+	RefusalReason_REFUSAL_REASON_NOT_ADMITTED RefusalReason = 12
 )
 
 // Enum value maps for RefusalReason.
@@ -67,6 +69,7 @@ var (
 		9:  "REFUSAL_REASON_BAD_CERTIFICATE",
 		10: "REFUSAL_REASON_BUSY",
 		11: "REFUSAL_REASON_INTERNAL",
+		12: "REFUSAL_REASON_NOT_ADMITTED",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":     0,
@@ -81,6 +84,7 @@ var (
 		"REFUSAL_REASON_BAD_CERTIFICATE": 9,
 		"REFUSAL_REASON_BUSY":            10,
 		"REFUSAL_REASON_INTERNAL":        11,
+		"REFUSAL_REASON_NOT_ADMITTED":    12,
 	}
 )
 
@@ -795,7 +799,7 @@ const file_identity_v1_identity_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"=\n" +
 	"\tTrustNack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason*\x87\x03\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason*\xa8\x03\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cREFUSAL_REASON_NO_CREDENTIAL\x10\x01\x12\x1c\n" +
@@ -809,7 +813,8 @@ const file_identity_v1_identity_proto_rawDesc = "" +
 	"\x1eREFUSAL_REASON_BAD_CERTIFICATE\x10\t\x12\x17\n" +
 	"\x13REFUSAL_REASON_BUSY\x10\n" +
 	"\x12\x1b\n" +
-	"\x17REFUSAL_REASON_INTERNAL\x10\v*N\n" +
+	"\x17REFUSAL_REASON_INTERNAL\x10\v\x12\x1f\n" +
+	"\x1bREFUSAL_REASON_NOT_ADMITTED\x10\f*N\n" +
 	"\fTrustFeature\x12\x1d\n" +
 	"\x19TRUST_FEATURE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bTRUST_FEATURE_ISSUER_CHANGE\x10\x012\xbb\x01\n" +
