@@ -17,7 +17,7 @@ func addGolden(f *testing.F, add func(raw string)) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, entry := range strings.Split(strings.TrimRight(string(data), "\n"), "\n\n") {
+	for entry := range strings.SplitSeq(strings.TrimRight(string(data), "\n"), "\n\n") {
 		lines := strings.Split(entry, "\n")
 		add(strings.Join(lines[1:len(lines)-1], "\r\n") + "\r\n\r\n")
 	}

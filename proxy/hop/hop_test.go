@@ -60,7 +60,7 @@ func TestResult(t *testing.T) {
 			if reason != tt.reason || n != tt.n || ok != tt.ok || more {
 				t.Errorf("%q %d %v %v", reason, n, ok, more)
 			}
-			for i := 0; i < tt.n; i++ {
+			for i := range tt.n {
 				if r, n, ok, more := ParseResult([]byte(tt.in[:i])); !more || ok || n != 0 || r != "" {
 					t.Errorf("after %d bytes: %q %d %v %v", i, r, n, ok, more)
 				}

@@ -42,6 +42,28 @@ func usualReason(status int) string {
 		return "Temporary Redirect"
 	case 308:
 		return "Permanent Redirect"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Unavailable"
+	case 504:
+		return "Gateway Timeout"
+	case 505:
+		return "HTTP Version Not Supported"
+	case 507:
+		return "Insufficient Storage"
+	case 511:
+		return "Network Authentication Required"
+	}
+	return usualClientError(status)
+}
+
+func usualClientError(status int) string {
+	switch status {
 	case 400:
 		return "Bad Request"
 	case 401:
@@ -100,22 +122,6 @@ func usualReason(status int) string {
 		return "Request Header Fields Too Large"
 	case 451:
 		return "Unavailable For Legal Reasons"
-	case 500:
-		return "Internal Server Error"
-	case 501:
-		return "Not Implemented"
-	case 502:
-		return "Bad Gateway"
-	case 503:
-		return "Service Unavailable"
-	case 504:
-		return "Gateway Timeout"
-	case 505:
-		return "HTTP Version Not Supported"
-	case 507:
-		return "Insufficient Storage"
-	case 511:
-		return "Network Authentication Required"
 	}
 	return ""
 }

@@ -109,7 +109,7 @@ func (a *authority) holder(id mesh.Identity) *Credentials {
 
 // shake steps both ends until both are done and returns their outcomes.
 func shake(c, s *Session) (cerr, serr error) {
-	toServer, _, cerr := c.Step(nil)
+	toServer, _, _ := c.Step(nil)
 	toServer = append([]byte(nil), toServer...)
 	for range 20 {
 		out, sdone, err := s.Step(toServer)

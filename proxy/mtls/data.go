@@ -31,8 +31,8 @@ func (s *Session) Stash() int {
 	return len(s.mem.kept) - s.mem.off
 }
 
-// Read fills p from as many records as there are. It answers ErrAgain when
-// nothing can be read now, io.EOF after close_notify (a half-close) and for all
+// Read fills p from as many records as there are; n < len(p) means that s is dry
+// and has swallowed what was fed. It answers ErrAgain when nothing can be read now, io.EOF after close_notify (a half-close) and for all
 // else an error that means the connection broke: *AlertError, ErrTruncated or a
 // record that does not decrypt. Output may have grown (key updates, alerts).
 func (s *Session) Read(p []byte) (n int, err error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -133,12 +134,10 @@ func leafUsage(c *x509.Certificate, want x509.ExtKeyUsage) error {
 	if c.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return errors.New("the leaf may not sign")
 	}
-	for _, u := range c.ExtKeyUsage {
-		if u == want {
-			return nil
-		}
+	if !slices.Contains(c.ExtKeyUsage, want) {
+		return errors.New("the leaf is not for this direction")
 	}
-	return errors.New("the leaf is not for this direction")
+	return nil
 }
 
 // IdentityOf returns the identity in a certificate's subject alternative name:
