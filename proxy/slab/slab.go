@@ -10,9 +10,9 @@ import (
 
 // Sizes of the buffers that a Pool keeps for reuse, powers of two, in bytes.
 const (
-	minShift = 9  // 512 B
-	maxShift = 16 // 64 KiB
-	keepEach = 64 // buffers kept per size
+	minShift = 9       // 512 B
+	maxShift = 16      // 64 KiB
+	keepEach = 1 << 20 // bytes kept per size
 )
 
 // Level says how full a Budget is.
@@ -101,7 +101,7 @@ func (p *Pool) Put(b []byte) {
 	}
 	p.count(-int64(cap(b)))
 	c := class(cap(b))
-	if c < len(p.free) && cap(b) == 1<<(c+minShift) && len(p.free[c]) < keepEach {
+	if c < len(p.free) && cap(b) == 1<<(c+minShift) && len(p.free[c])<<(c+minShift) < keepEach {
 		p.free[c] = append(p.free[c], b[:0])
 	}
 }
