@@ -80,6 +80,9 @@ func (c *Conn) Output(dst []byte, room int) []byte {
 	for c.ready.first != nil && len(dst) < limit {
 		s := c.ready.first
 		c.unwait(s)
+		if !s.sendable() {
+			continue // SETTINGS took its window while it stood in line
+		}
 		if s.queue.n == 0 {
 			dst = c.writeEnd(dst, s)
 			continue
@@ -117,8 +120,9 @@ func (c *Conn) writeData(dst []byte, s *Stream, n int) []byte {
 		h.flags = flagEndStream
 	}
 	if n == s.queue.n || n >= smallPiece {
-		// Honest work: not a window opened by the byte.
-		c.meters.windows.earn(2)
+		// Honest work: not a window opened by the byte. Clients return credit, for
+		// the stream and for the connection, as often as every 4 KiB (Go) or less.
+		c.meters.windows.earn(2 + n/512)
 		c.meters.pings.earn(1)
 	}
 	dst = s.queue.pull(appendFrameHeader(dst, h), n, c.pool, c.sh)
