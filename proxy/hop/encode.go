@@ -159,16 +159,35 @@ const (
 	dropped                  // of this hop or of the proxies
 )
 
+// specialOf looks at the length first: most names are none of these.
 func specialOf(name []byte) special {
-	switch {
-	case head.EqualFold(name, "host"):
-		return asHost
-	case head.EqualFold(name, "transfer-encoding"):
-		return asCoding
-	case head.EqualFold(name, "upgrade"):
-		return asUpgrade
-	case head.EqualFold(name, "connection"), head.EqualFold(name, "keep-alive"),
-		head.EqualFold(name, "proxy-connection"), head.EqualFold(name, "http2-settings"), Reserved(name):
+	switch len(name) {
+	case 4:
+		if head.EqualFold(name, "host") {
+			return asHost
+		}
+	case 7:
+		if head.EqualFold(name, "upgrade") {
+			return asUpgrade
+		}
+	case 10:
+		if head.EqualFold(name, "connection") || head.EqualFold(name, "keep-alive") {
+			return dropped
+		}
+	case 14:
+		if head.EqualFold(name, "http2-settings") {
+			return dropped
+		}
+	case 16:
+		if head.EqualFold(name, "proxy-connection") {
+			return dropped
+		}
+	case 17:
+		if head.EqualFold(name, "transfer-encoding") {
+			return asCoding
+		}
+	}
+	if Reserved(name) {
 		return dropped
 	}
 	return carried
