@@ -42,6 +42,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.http {
 		out.http(&s.http[i])
 	}
+	for i := range s.times {
+		out.times(&s.times[i])
+	}
 	for i := range s.traffic {
 		out.traffic(&s.traffic[i])
 	}
@@ -56,7 +59,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.counter(overflowTotal, s.overflow)
 	out.proxy(&s.proxy)
-	out.times(&s.proxy)
+	out.spent(&s.proxy)
 	out.process(&c.process)
 }
 
@@ -80,11 +83,14 @@ func (e *emitter) http(h *HTTP) {
 	if h.retries > 0 || h.labels.Direction == Outbound {
 		e.counter(retryTotal, h.retries, l...)
 	}
-	n, le := cumulative(latencyBounds[:], h.latency.counts[:], time.Millisecond)
-	e.ch <- prometheus.MustNewConstHistogram(e.descs[responseLatency], n, h.latency.sum.Seconds()*1000, le, l...)
 	for _, r := range h.responses {
 		e.counter(responseTotal, r.n, append(h.labels.values(), classLabel(r.failure), statusLabel(r.status), grpcLabel(r.grpc))...)
 	}
+}
+
+func (e *emitter) times(t *timing) {
+	n, le := cumulative(latencyBounds[:], t.counts[:], time.Millisecond)
+	e.ch <- prometheus.MustNewConstHistogram(e.descs[responseLatency], n, t.sum.Seconds()*1000, le, t.labels.values()...)
 }
 
 func (e *emitter) traffic(t *traffic) {
@@ -141,8 +147,8 @@ func (e *emitter) proxy(p *Proxy) {
 	e.gauge(buffersLimit, float64(p.BuffersLimit))
 }
 
-// times writes where the time of requests went.
-func (e *emitter) times(p *Proxy) {
+// spent writes where the time of requests went.
+func (e *emitter) spent(p *Proxy) {
 	for d := range directions {
 		a := &p.Added[d]
 		n, le := cumulative(addedBounds[:], a.counts[:], time.Second)

@@ -59,7 +59,7 @@ func Families() []Family {
 	return []Family{
 		requestTotal:       {"request_total", counter, "Requests: inbound, received from clients; outbound, sent by the application.", traffic},
 		responseTotal:      {"response_total", counter, "Ends of requests. status_code is 100 to 599 or other (other: there was no response); grpc_status is 0 to 16 or other, empty where it is not gRPC.", with("classification", "status_code", "grpc_status")},
-		responseLatency:    {"response_latency_ms", histogram, "Time from a request's head to the end of its response, in milliseconds.", traffic},
+		responseLatency:    {"response_latency_ms", histogram, "Time from a request's head to the end of its response, in milliseconds; zones are not told apart (dst_zone is empty).", traffic},
 		retryTotal:         {"retry_total", counter, "Attempts of requests beyond the first.", traffic},
 		tcpOpenTotal:       {"tcp_open_total", counter, "Connections: inbound, accepted; outbound, made to endpoints.", traffic},
 		tcpOpenConnections: {"tcp_open_connections", gauge, "Connections that are open now.", with("dst_pod")},

@@ -6,6 +6,7 @@ import "slices"
 type Snapshot struct {
 	proxy    Proxy
 	http     []HTTP
+	times    []timing
 	traffic  []traffic
 	tcp      []TCP
 	authz    []Authz
@@ -17,10 +18,13 @@ type Snapshot struct {
 func (s *Store) Snapshot() *Snapshot {
 	n := &Snapshot{
 		proxy: s.Proxy, detected: slices.Clone(s.detected), overflow: s.overflow,
-		http: values(s.http.all), traffic: values(s.traffic.all), tcp: values(s.tcp.all), authz: values(s.authz.all),
+		http: values(s.http.all), times: values(s.times.all), traffic: values(s.traffic.all), tcp: values(s.tcp.all), authz: values(s.authz.all),
 	}
 	for i := range n.http {
-		n.http[i].store, n.http[i].responses = nil, slices.Clone(n.http[i].responses)
+		n.http[i].store, n.http[i].times, n.http[i].responses = nil, nil, slices.Clone(n.http[i].responses)
+	}
+	for i := range n.times {
+		n.times[i].store = nil
 	}
 	for i := range n.traffic {
 		n.traffic[i].store, n.traffic[i].closed = nil, slices.Clone(n.traffic[i].closed)
@@ -52,6 +56,7 @@ func sum(all []*Snapshot) *Snapshot {
 		to.proxy.add(&s.proxy)
 		to.overflow += s.overflow
 		to.http = merge(to.http, s.http, (*HTTP).add)
+		to.times = merge(to.times, s.times, func(t, o *timing) { t.add(&o.latencies) })
 		to.traffic = merge(to.traffic, s.traffic, (*traffic).add)
 		to.tcp = merge(to.tcp, s.tcp, func(t, o *TCP) { t.open += o.open })
 		to.authz = merge(to.authz, s.authz, (*Authz).add)
@@ -81,7 +86,6 @@ func merge[T any, P set[T]](to, from []T, add func(to, from *T)) []T {
 func (h *HTTP) add(o *HTTP) {
 	h.requests += o.requests
 	h.retries += o.retries
-	h.latency.add(&o.latency)
 	for _, r := range o.responses {
 		h.kind(r.status, r.grpc, r.failure).n += r.n
 	}

@@ -22,6 +22,7 @@ type Store struct {
 
 	most     int
 	http     table[HTTP, *HTTP]
+	times    table[timing, *timing]
 	traffic  table[traffic, *traffic]
 	tcp      table[TCP, *TCP]
 	authz    table[Authz, *Authz]
@@ -117,6 +118,7 @@ func (s *Store) Expire(now mono.Time) {
 	since := now.Add(-idleAfter)
 	s.tcp.expire(since, func(t *TCP) bool { return t.open > 0 })
 	s.http.expire(since, func(*HTTP) bool { return false })
+	s.times.expire(since, func(*timing) bool { return false })
 	s.authz.expire(since, func(*Authz) bool { return false })
 	s.traffic.expire(since, func(t *traffic) bool { return t.open > 0 })
 }
