@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +23,11 @@ func TestMain(m *testing.M) { leak.Main(m) }
 
 type shown struct{ err error }
 
-func (s shown) Targets(context.Context) (any, error)   { return []string{"web.shop:80"}, s.err }
-func (s shown) Endpoints(context.Context) (any, error) { return map[string]int{"10.0.0.1:80": 1}, s.err }
-func (s shown) Policies(context.Context) (any, error)  { return nil, s.err }
+func (s shown) Targets(context.Context) (any, error) { return []string{"web.shop:80"}, s.err }
+func (s shown) Endpoints(context.Context) (any, error) {
+	return map[string]int{"10.0.0.1:80": 1}, s.err
+}
+func (s shown) Policies(context.Context) (any, error) { return nil, s.err }
 
 func config() admin.Config {
 	r := prometheus.NewPedanticRegistry()
@@ -33,8 +35,7 @@ func config() admin.Config {
 		return []*metrics.Snapshot{metrics.NewStore().Snapshot()}
 	}))
 	return admin.Config{
-		Addr: netip.MustParseAddrPort("127.0.0.1:0"), Log: zap.NewNop(), Gatherer: r, Debug: shown{},
-		Ready: func() (bool, string) { return true, "ready\n" },
+		Log: zap.NewNop(), Gatherer: r, Debug: shown{}, Health: admin.NewHealth(time.Now),
 	}
 }
 
@@ -65,6 +66,10 @@ const (
 
 func TestOffLoopbackOnlyHealthAndMetrics(t *testing.T) { // R12.5
 	cfg := config()
+	cfg.Health.Certified(time.Now().Add(time.Hour))
+	for _, c := range []admin.Condition{admin.Discovery, admin.Policy, admin.Listeners} {
+		cfg.Health.Met(c)
+	}
 	cfg.Shutdown = func() { t.Error("the proxy was asked to end") }
 	for _, c := range []struct {
 		call
@@ -153,7 +158,7 @@ func TestReadyNamesWhatIsMissing(t *testing.T) { // R11.1
 	c := &clock{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	cfg := config()
 	h := admin.NewHealth(c.now)
-	cfg.Ready = h.Report
+	cfg.Health = h
 	want := func(status int, body string) {
 		t.Helper()
 		if s, b := (call{method: "GET", path: "/ready", from: far}).do(cfg); s != status || b != body {
@@ -199,18 +204,15 @@ func TestOnceReadyItStaysReady(t *testing.T) { // R10.2
 }
 
 func TestServeEndsWithItsContext(t *testing.T) {
-	s, err := admin.New(config())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.New(admin.Config{Addr: s.Addr()}); err == nil {
-		t.Error("two listen at the same port")
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	go func() { ended <- admin.Serve(ctx, l, config()) }()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Get("http://" + s.Addr().String() + "/metrics")
+	res, err := client.Get("http://" + l.Addr().String() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +225,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := client.Get("http://" + s.Addr().String() + "/live"); err == nil {
+	if _, err := client.Get("http://" + l.Addr().String() + "/live"); err == nil {
 		t.Error("it still answers")
 	}
 }

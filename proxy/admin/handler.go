@@ -29,11 +29,8 @@ type Debug interface {
 
 // Config of the door.
 type Config struct {
-	Addr netip.AddrPort // where to listen
-	Log  *zap.Logger    // required
-	// Ready says whether the proxy is ready, and in a few lines what is missing or degraded; Health.Report
-	// is one. Required.
-	Ready    func() (ready bool, body string)
+	Log      *zap.Logger         // required
+	Health   *Health             // required
 	Gatherer prometheus.Gatherer // required
 	// Debug is what /debug/targets, /debug/endpoints and /debug/policies show; nil: they are not there.
 	Debug Debug
@@ -74,7 +71,7 @@ func (cfg Config) private() http.Handler {
 }
 
 func (cfg Config) ready(w http.ResponseWriter, _ *http.Request) {
-	ok, body := cfg.Ready()
+	ok, body := cfg.Health.Report()
 	status := http.StatusOK
 	if !ok {
 		status = http.StatusServiceUnavailable
