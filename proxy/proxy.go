@@ -62,7 +62,7 @@ type Proxy struct {
 
 	connected atomic.Bool
 	inbound   atomic.Pointer[mesh.InboundPolicy]
-	resolving atomic.Bool // discovery was reached at least once
+	ending    atomic.Bool
 
 	mu      sync.Mutex // guards what shards share by target
 	subs    map[mesh.Target]int
@@ -162,6 +162,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // shutdown lets what is in flight finish, for as long as the settings allow.
 func (p *Proxy) shutdown() {
+	p.ending.Store(true)
 	began := time.Now()
 	p.each(func(s *shard) { s.drain() })
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -237,6 +238,15 @@ func (s *shard) snapshot() *metrics.Snapshot {
 	m.Busy = s.w.BusyShare()
 	return s.store.Snapshot()
 }
+
+// IsConnected reports whether the stream to discovery is up.
+func (p *Proxy) IsConnected() bool { return p.connected.Load() }
+
+// HasPolicy reports whether the first inbound policy was received (R11.1).
+func (p *Proxy) HasPolicy() bool { return p.inbound.Load() != nil }
+
+// IsEnding reports whether the proxy was told to end.
+func (p *Proxy) IsEnding() bool { return p.ending.Load() }
 
 // subscribe asks discovery for a target once for all shards.
 func (p *Proxy) subscribe(t mesh.Target) {

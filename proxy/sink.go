@@ -11,7 +11,6 @@ import (
 // Target implements discover.Sink: the update is given to every worker; done
 // hears once all have taken it.
 func (p *Proxy) Target(u discover.Update, done func(error)) {
-	p.resolving.Store(true)
 	p.all(done, func(s *shard) error {
 		t := s.targets[u.Target]
 		if t == nil {
@@ -101,9 +100,6 @@ func (t *target) outside() bool {
 func (p *Proxy) Connected(up bool) {
 	if p.connected.Swap(up) != up {
 		p.log.Info("discovery stream", logUp(up))
-	}
-	if up {
-		p.resolving.Store(true)
 	}
 }
 
