@@ -11,8 +11,8 @@ import (
 
 // What follows from rows, as pure functions: the incremental writer and Audit share them.
 
-// listens yields every address of a workload.
-func (w *Workload) listens() iter.Seq[netip.AddrPort] {
+// Listens yields every address of a workload.
+func (w *Workload) Listens() iter.Seq[netip.AddrPort] {
 	return func(yield func(netip.AddrPort) bool) {
 		for _, p := range w.Ports {
 			for _, ip := range w.Addrs {

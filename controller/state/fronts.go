@@ -25,8 +25,8 @@ func (x *Tx) unclaim(t mesh.Target, k Key) {
 	}
 }
 
-// targets yields what a Service's ports are called, canonically.
-func (s *Service) targets() iter.Seq2[mesh.Target, Key] {
+// Targets yields what a Service's ports are called, canonically.
+func (s *Service) Targets() iter.Seq2[mesh.Target, Key] {
 	return func(yield func(mesh.Target, Key) bool) {
 		for _, p := range s.Ports {
 			k := Key{Service: s.Name, Port: p.Port}
@@ -45,12 +45,12 @@ func (s *Service) targets() iter.Seq2[mesh.Target, Key] {
 // reclaim moves the claims of a Service from its old row to its new one.
 func (x *Tx) reclaim(old, now *Service) {
 	if old != nil {
-		for t, k := range old.targets() {
+		for t, k := range old.Targets() {
 			x.unclaim(t, k)
 		}
 	}
 	if now != nil {
-		for t, k := range now.targets() {
+		for t, k := range now.Targets() {
 			x.claim(t, k)
 		}
 	}
@@ -95,7 +95,7 @@ func (x *Tx) called(k Key) iter.Seq[mesh.Target] {
 		if s == nil {
 			return
 		}
-		for t, key := range s.targets() {
+		for t, key := range s.Targets() {
 			if key == k && !yield(t) {
 				return
 			}

@@ -46,13 +46,13 @@ func (x indexTxn) list(prefix []byte) []Name {
 // workload moves the entries of a workload from its old row to its new one.
 func (x indexTxn) workload(old, now *Workload) {
 	if old != nil {
-		for a := range old.listens() {
+		for a := range old.Listens() {
 			x.drop(ownersPrefix(a), old.Name)
 		}
 		x.drop(identityPrefix(old.Identity), old.Name)
 	}
 	if now != nil {
-		for a := range now.listens() {
+		for a := range now.Listens() {
 			x.put(ownersPrefix(a), now.Name)
 		}
 		if now.Proxied && now.Identity != "" {

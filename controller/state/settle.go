@@ -59,7 +59,7 @@ func (x *Tx) settleIndex() {
 		x.index.workload(old, now)
 		for _, w := range []*Workload{old, now} {
 			if w != nil {
-				for a := range w.listens() {
+				for a := range w.Listens() {
 					moved[a] = true
 				}
 			}

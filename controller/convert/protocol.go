@@ -1,0 +1,51 @@
+package convert
+
+import (
+	"strings"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+)
+
+// protocols are the values of appProtocol that Tulle knows (rule R2.4): those of Kubernetes
+// (KEP-3726), and the service names of IANA for protocols that are nothing but bytes to a mesh.
+var protocols = map[string]mesh.Protocol{
+	"http":               mesh.ProtocolHTTP,
+	"http2":              mesh.ProtocolHTTP2,
+	"kubernetes.io/h2c":  mesh.ProtocolHTTP2,
+	"h2c":                mesh.ProtocolHTTP2,
+	"grpc":               mesh.ProtocolGRPC,
+	"kubernetes.io/ws":   mesh.ProtocolHTTP1,
+	"ws":                 mesh.ProtocolHTTP1,
+	"https":              mesh.ProtocolTLS,
+	"kubernetes.io/wss":  mesh.ProtocolTLS,
+	"wss":                mesh.ProtocolTLS,
+	"tls":                mesh.ProtocolTLS,
+	"tcp":                mesh.ProtocolOpaque,
+	"smtp":               mesh.ProtocolOpaque,
+	"submission":         mesh.ProtocolOpaque,
+	"mysql":              mesh.ProtocolOpaque,
+	"postgres":           mesh.ProtocolOpaque,
+	"postgresql":         mesh.ProtocolOpaque,
+	"redis":              mesh.ProtocolOpaque,
+	"memcache":           mesh.ProtocolOpaque,
+	"memcached":          mesh.ProtocolOpaque,
+	"mongo":              mesh.ProtocolOpaque,
+	"mongodb":            mesh.ProtocolOpaque,
+	"amqp":               mesh.ProtocolOpaque,
+	"kafka":              mesh.ProtocolOpaque,
+	"nats":               mesh.ProtocolOpaque,
+	"galera":             mesh.ProtocolOpaque,
+	"elasticsearch-node": mesh.ProtocolOpaque,
+}
+
+// protocol reads an appProtocol; one that is not known is detected, and said to be.
+func (p *problems) protocol(field string, name *string) mesh.Protocol {
+	if name == nil || *name == "" {
+		return mesh.ProtocolDetect
+	}
+	known, ok := protocols[strings.ToLower(*name)]
+	if !ok {
+		p.notice(field, "%q is not a protocol that Tulle knows: the port's protocol is detected", *name)
+	}
+	return known
+}

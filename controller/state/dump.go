@@ -1,0 +1,78 @@
+package state
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+)
+
+// Dump writes what proxies would be told, for people and for tests: each table with what it is
+// called, its policy and its endpoints, and each workload's inbound policy. Versions are left out.
+func (s *Snapshot) Dump(w io.Writer) {
+	called := make(map[Key][]string)
+	for t, f := range s.Targets() {
+		called[f.Key] = append(called[f.Key], t.String())
+	}
+	for t := range s.Tables() {
+		fmt.Fprintf(w, "table %s: %s\n", t.Key, describePolicy(t.policy))
+		fmt.Fprintf(w, "\tcalled %s\n", strings.Join(called[t.Key], ", "))
+		for ns := range s.Namespaces() {
+			if t.HasConsumer(ns.Name) {
+				fmt.Fprintf(w, "\tfor clients of %s: %s\n", ns.Name, describePolicy(t.Policy(ns.Name)))
+			}
+		}
+		for e := range t.Endpoints() {
+			fmt.Fprintf(w, "\t%s\n", describeEndpoint(e))
+		}
+	}
+	for wl := range s.Workloads() {
+		in := s.Inbound(wl.Name).Policy
+		fmt.Fprintf(w, "inbound %s: %s", wl.Name, in.Default)
+		for _, p := range in.Ports {
+			fmt.Fprintf(w, ", %d %s %s", p.Port, p.Default, p.Protocol)
+		}
+		if in.Terminating {
+			fmt.Fprint(w, ", terminating")
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func describePolicy(p *mesh.TargetPolicy) string {
+	b := p.String() + " " + p.Protocol.String()
+	for _, r := range p.Routes {
+		b += ", route " + r.Name + " to"
+		for _, to := range r.Backends {
+			b += fmt.Sprintf(" %d %s", to.Weight, to.Target)
+		}
+	}
+	return b
+}
+
+func describeEndpoint(e *mesh.Endpoint) string {
+	b := []string{e.Addr.String(), e.Protocol.String()}
+	if e.Identity != "" {
+		b = append(b, string(e.Identity))
+	} else {
+		b = append(b, "plaintext: "+e.NoTLS.String())
+	}
+	add := func(name, value string) {
+		if value != "" {
+			b = append(b, name+"="+value)
+		}
+	}
+	if e.Weight > 1 {
+		add("weight", fmt.Sprint(e.Weight))
+	}
+	add("zone", e.Zone)
+	add("for", e.ForZones)
+	add("node", e.Node)
+	add("deployment", e.Deployment)
+	add("pod", e.Pod)
+	if e.Terminating {
+		b = append(b, "terminating")
+	}
+	return strings.Join(b, " ")
+}
