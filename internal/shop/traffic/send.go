@@ -3,12 +3,11 @@ package traffic
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -56,9 +55,6 @@ var senders = map[string]func(addr string, cfg Config) sender{
 	shop.Feed: func(addr string, cfg Config) sender { return &feedSender{addr: addr, session: cfg.Session} },
 }
 
-// errRepeated stands for the repetition that net/http would have made by itself.
-var errRepeated = errors.New("the connection ended before an answer began")
-
 // idleTimeout is below what a proxy allows between two requests (R3.5), so that it is always the
 // client who closes an idle connection, and no request meets its end.
 const idleTimeout = 30 * time.Second
@@ -81,18 +77,15 @@ func (s *httpSender) lasts() time.Duration { return 0 }
 func (s *httpSender) close() { s.client.CloseIdleConnections() }
 
 func (s *httpSender) send(ctx context.Context, r request) shop.Record {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	attempts := 0
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: func(string) {
-		if attempts++; attempts > 1 {
-			cancel(errRepeated)
-		}
-	}})
 	method, path := s.what(r.n)
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr+path, http.NoBody)
 	if err != nil {
 		return shop.Record{Error: err.Error()}
+	}
+	if method == http.MethodGet {
+		// net/http repeats a GET by itself when its connection ends before an answer begins. It
+		// cannot where there is a body that it cannot read again, be it an empty one.
+		req.Body = io.NopCloser(strings.NewReader(""))
 	}
 	req.Header.Set(shop.RequestID, r.id)
 	res, err := s.client.Do(req)

@@ -118,6 +118,9 @@ func TestNothingIsRepeated(t *testing.T) {
 					if err != nil {
 						return
 					}
+					if len(req.TransferEncoding) != 0 || req.ContentLength != 0 {
+						t.Errorf("a GET came with a body: %v, %d", req.TransferEncoding, req.ContentLength)
+					}
 					mu.Lock()
 					ids[req.Header.Get(shop.RequestID)]++
 					mu.Unlock()
