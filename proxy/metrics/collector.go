@@ -162,14 +162,6 @@ func (e *emitter) spent(p *Proxy) {
 }
 
 func (e *emitter) process(p *Process) {
-	expiry := 0.0
-	if ns := p.certExpiry.Load(); ns != 0 {
-		expiry = float64(ns) / float64(time.Second)
-	}
-	e.gauge(certExpiry, expiry)
-	e.counter(certRenewal, p.renewed.Load(), "ok")
-	e.counter(certRenewal, p.renewalFailed.Load(), "failed")
-	e.gauge(identityDegraded, flag(p.degraded.Load()))
 	e.gauge(discoveryConnected, flag(p.connected.Load()))
 }
 

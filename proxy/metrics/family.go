@@ -31,9 +31,6 @@ const (
 	retryBudgetExhausted
 	timeoutTotal
 	circuitOpen
-	certExpiry
-	certRenewal
-	identityDegraded
 	refusedTotal
 	detectionTotal
 	discoveryConnected
@@ -72,9 +69,6 @@ func Families() []Family {
 		retryBudgetExhausted: {"retry_budget_exhausted_total", counter, "Retries that were not made because the budget was used up.", nil},
 		timeoutTotal:         {"timeout_total", counter, "Timeouts by kind.", []string{"kind"}},
 		circuitOpen:          {"circuit_open_total", counter, "Endpoints ejected because they failed.", nil},
-		certExpiry:           {"identity_cert_expiration_timestamp_seconds", gauge, "When the proxy's certificate ends, in Unix time; 0 while there is none.", nil},
-		certRenewal:          {"identity_cert_renewal_total", counter, "Attempts to get a certificate; result is ok or failed.", []string{"result"}},
-		identityDegraded:     {"identity_degraded", gauge, "1 while identity is away and the proxy serves on with the certificate it has.", nil},
 		refusedTotal:         {"proxy_refused_total", counter, "Connections and requests that the proxy refused, by reason.", []string{"reason"}},
 		detectionTotal:       {"proxy_detection_total", counter, "Connections by what they were detected to speak; port is the destination's, or other beyond the first 64.", []string{"direction", "port", "outcome"}},
 
@@ -91,6 +85,17 @@ func Families() []Family {
 		addedSeconds:  {"proxy_added_seconds", histogram, "Time that this proxy itself added to a request.", []string{"direction"}},
 		phaseSeconds:  {"proxy_request_phase_seconds", summary, "Where the time of requests went; there are no quantiles, only sum and count.", []string{"direction", "phase"}},
 		overflowTotal: {"proxy_metrics_overflow_total", counter, "Label sets that did not fit and were counted under other.", nil},
+	}
+}
+
+// Beside lists what other packages of a proxy register themselves; a test compares it with them.
+func Beside() []Family {
+	return []Family{ // proxy/identity
+		{"identity_cert_expiration_timestamp_seconds", "gauge", "When the certificate of the proxy expires; 0 before the first one.", nil},
+		{"identity_cert_renewals_total", "counter", "Attempts to get a certificate, by outcome.", []string{"outcome"}},
+		{"identity_cert_trust_version", "gauge", "The version of the trust bundle in force; 0 is the one that was mounted.", nil},
+		{"identity_degraded", "gauge", "1 while the identity service is missed: no certificate, or a bundle that cannot be followed.", nil},
+		{"identity_trust_bundles_total", "counter", "Versions of the trust bundle that were received, by outcome.", []string{"outcome"}},
 	}
 }
 
@@ -129,7 +134,7 @@ The labels of traffic:
 `)
 	traffic := strings.Join(labelNames[:], ", ")
 	s.WriteString("| metric | type | labels | what |\n| --- | --- | --- | --- |\n")
-	for _, f := range Families() {
+	for _, f := range append(Families(), Beside()...) {
 		l := strings.Replace(strings.Join(f.Labels, ", "), traffic, "traffic", 1)
 		fmt.Fprintf(&s, "| %s | %s | %s | %s |\n", f.Name, f.Type, l, f.Help)
 	}

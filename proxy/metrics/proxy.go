@@ -153,29 +153,11 @@ func (s *Store) Detection(d Direction, port uint16, o Outcome) {
 	s.detected[len(s.detected)-1].n[o]++
 }
 
-// Process is what is counted beside the workers, by ordinary goroutines.
+// Process is what is known beside the workers, by ordinary goroutines. What identity counts is in its
+// own package, on the same registry.
 type Process struct {
-	certExpiry    atomic.Int64 // Unix nanoseconds; 0: no certificate
-	renewed       atomic.Uint64
-	renewalFailed atomic.Uint64
-	connected     atomic.Bool
-	degraded      atomic.Bool
-}
-
-// CertExpiry tells the NotAfter of the present certificate.
-func (p *Process) CertExpiry(t time.Time) { p.certExpiry.Store(t.UnixNano()) }
-
-// Renewal counts an attempt to get a certificate.
-func (p *Process) Renewal(ok bool) {
-	if ok {
-		p.renewed.Add(1)
-	} else {
-		p.renewalFailed.Add(1)
-	}
+	connected atomic.Bool
 }
 
 // Connected tells whether the stream to discovery is up.
 func (p *Process) Connected(up bool) { p.connected.Store(up) }
-
-// Degraded tells whether identity is away (rule R10.2).
-func (p *Process) Degraded(is bool) { p.degraded.Store(is) }
