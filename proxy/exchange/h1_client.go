@@ -44,6 +44,7 @@ type H1Client struct {
 	reqDone    bool
 	upgrade    bool
 	bodyOut    int
+	bodyLeft   int64 // of a body with a declared length
 	unconsumed int
 	length     int64 // of the response's body, -1 unknown
 	got        int64
@@ -91,7 +92,7 @@ func (k *H1Client) Close() {
 func (k *H1Client) Head(h *head.Head, end bool) {
 	k.headOnly = string(h.Method) == "HEAD"
 	k.upgrade = h.Upgrade != nil
-	k.framing = h.Framing
+	k.framing, k.bodyLeft = h.Framing, h.Length
 	var extra []head.Field
 	if h.Version == 20 {
 		extra = k.fromH2(h, end)
@@ -134,6 +135,9 @@ func (k *H1Client) Data(p []byte, end bool) {
 		k.credit(before - k.bodyOut)
 	case k.framing == head.FramingChunked:
 		k.chunk(p, end)
+	case !k.fits(len(p), end):
+		k.broken("the request's body is not what its head declared")
+		return
 	default:
 		k.bodyOut += len(p)
 		k.c.Append(p)
@@ -141,6 +145,16 @@ func (k *H1Client) Data(p []byte, end bool) {
 	if end {
 		k.requestEnd()
 	}
+}
+
+// fits reports whether n more bytes, and perhaps the end, agree with what the
+// request's head declared: more would be read as another request.
+func (k *H1Client) fits(n int, end bool) bool {
+	if k.framing != head.FramingLength {
+		return n == 0
+	}
+	k.bodyLeft -= int64(n)
+	return k.bodyLeft == 0 || k.bodyLeft > 0 && !end
 }
 
 func (k *H1Client) chunk(p []byte, end bool) {

@@ -151,10 +151,7 @@ func (k *H2Client) response(s *h2Stream, ev *h2.Event) {
 		}
 		restored, err := k.restore(h)
 		if err != nil {
-			s.x = nil
-			k.e.Reset(ev.Stream, h2.ErrCodeProtocol, true)
-			k.forget(s)
-			x.UpFailed(Failure{Code: h2.ErrCodeProtocol, Reason: "bad response: " + err.Error()})
+			k.malformed(s, ev.Stream, err)
 			return
 		}
 		h = restored
@@ -200,13 +197,25 @@ func (k *H2Client) trailers(s *h2Stream, ev *h2.Event) {
 		return
 	}
 	s.gotEnd = true
+	if err := k.restoreTrailers(ev.Head); err != nil {
+		k.malformed(s, ev.Stream, err)
+		return
+	}
 	if s.x != nil {
-		if k.hop {
-			hop.Strip(ev.Head)
-		}
 		s.x.ResponseTrailers(ev.Head)
 	}
 	s.bothEnded()
+}
+
+// malformed resets a stream because of what the server sent on it.
+func (k *H2Client) malformed(s *h2Stream, es *h2.Stream, err error) {
+	x := s.x
+	s.x = nil
+	k.e.Reset(es, h2.ErrCodeProtocol, true)
+	k.forget(s)
+	if x != nil {
+		x.UpFailed(Failure{Code: h2.ErrCodeProtocol, Reason: "bad response: " + err.Error()})
+	}
 }
 
 func (k *H2Client) reset(s *h2Stream, ev *h2.Event) {

@@ -104,8 +104,7 @@ func (s *H2Server) request(ev *h2.Event) {
 		restored, err := s.restore(h)
 		if err != nil {
 			s.p.Front.Refused(err.Error())
-			s.e.Reset(ev.Stream, h2.ErrCodeProtocol, true)
-			s.forget(st)
+			s.malformed(st, ev.Stream)
 			return
 		}
 		h = restored
@@ -150,13 +149,26 @@ func (s *H2Server) trailers(st *h2Stream, ev *h2.Event) {
 		return
 	}
 	st.gotEnd = true
+	if err := s.restoreTrailers(ev.Head); err != nil {
+		s.p.Front.Refused(err.Error())
+		s.malformed(st, ev.Stream)
+		return
+	}
 	if st.x != nil {
-		if s.hop {
-			hop.Strip(ev.Head)
-		}
 		st.x.RequestTrailers(ev.Head)
 	}
 	st.bothEnded()
+}
+
+// malformed resets a stream because of what the peer sent on it.
+func (s *H2Server) malformed(st *h2Stream, es *h2.Stream) {
+	x := st.x
+	st.x = nil
+	s.e.Reset(es, h2.ErrCodeProtocol, true)
+	s.forget(st)
+	if x != nil {
+		x.DownReset(h2.ErrCodeProtocol)
+	}
 }
 
 func (s *H2Server) reset(st *h2Stream, ev *h2.Event) {

@@ -19,7 +19,7 @@ type h2Conn struct {
 	gone    bool
 	closing bool
 	fills   uint64 // how often output was fetched
-	paused  bool // our own answers queue: nothing more is read (R4.5)
+	paused  bool   // our own answers queue: nothing more is read (R4.5)
 
 	streams h2Streams
 	free    []*h2Stream
@@ -28,7 +28,9 @@ type h2Conn struct {
 	blob    []byte      // the reserved field of a head on its way out
 	extra   [1]head.Field
 	got     head.Head
-	lim     h1.Limits
+	// trailers on their way through the hop, during one call
+	trailers []head.Field
+	lim      h1.Limits
 }
 
 // h2Stream is one stream; it implements Stream and Down.
@@ -41,7 +43,7 @@ type h2Stream struct {
 	open       bool
 	sentEnd    bool
 	gotEnd     bool
-	respHead   bool
+	http1      bool // what is sent came in over HTTP/1
 	list       bool
 	born       uint64 // fills of the connection when the stream was opened
 	prev, next *h2Stream
@@ -169,6 +171,31 @@ func (k *h2Conn) encode(h *head.Head) []head.Field {
 	return k.extra[:]
 }
 
+// encodeTrailers adds the reserved field to trailers that came in over HTTP/1,
+// where their names need it.
+func (k *h2Conn) encodeTrailers(f []head.Field, http1 bool) []head.Field {
+	if !k.hop || !http1 {
+		return f
+	}
+	k.blob = hop.AppendTrailers(k.blob[:0], f)
+	if len(k.blob) == 0 {
+		return f
+	}
+	k.trailers = append(append(k.trailers[:0], f...), head.Field{Name: fieldHTTP1, Value: k.blob})
+	return k.trailers
+}
+
+// restoreTrailers rebuilds the names of trailers that crossed the hop.
+func (k *h2Conn) restoreTrailers(h *head.Head) error {
+	if !k.hop {
+		return nil
+	}
+	buf, fields, err := hop.RestoreTrailers(k.buf[:0], h.Fields, k.trailers[:0])
+	k.buf, k.trailers = buf, fields
+	h.Fields = fields
+	return err
+}
+
 // Head implements Stream.
 func (s *h2Stream) Head(h *head.Head, end bool) {
 	if s.up {
@@ -183,6 +210,7 @@ func (s *h2Stream) respond(h *head.Head, end bool) {
 		return
 	}
 	k := s.conn
+	s.http1 = h.Version < 20
 	extra := k.encode(h)
 	status := h.Status
 	if status == 101 { // a tunnel on HTTP/2 begins with 200 (RFC 8441, section 5)
@@ -197,6 +225,7 @@ func (s *h2Stream) respond(h *head.Head, end bool) {
 // request opens the stream; its connection was checked for room.
 func (s *h2Stream) request(h *head.Head, end bool) {
 	k := s.conn
+	s.http1 = h.Version < 20
 	st, err := k.e.OpenWith(h, k.encode(h), end, s)
 	if err != nil {
 		x := s.x
@@ -213,7 +242,7 @@ func (s *h2Stream) request(h *head.Head, end bool) {
 // Info implements Down.
 func (s *h2Stream) Info(h *head.Head) {
 	if s.open {
-		s.conn.e.SendInfo(s.st, h)
+		s.conn.e.SendInfoWith(s.st, h, s.conn.encode(h))
 		s.conn.dirty()
 	}
 }
@@ -233,7 +262,7 @@ func (s *h2Stream) Trailers(f []head.Field) {
 	if !s.open || s.st == nil || s.sentEnd {
 		return
 	}
-	s.conn.e.SendTrailers(s.st, f)
+	s.conn.e.SendTrailers(s.st, s.conn.encodeTrailers(f, s.http1))
 	s.end(true)
 	s.conn.dirty()
 }

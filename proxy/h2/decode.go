@@ -117,7 +117,7 @@ func (c *Conn) decode(m mode, b []byte) (out parsed) {
 	sp.scratch = c.dec.Scratch()
 	if c.err == nil && out.bad == "" && out.over == 0 {
 		p.finish(&out)
-		if p.cookies > 1 {
+		if p.cookies > 1 && !c.cfg.Hop { // on a hop, two fields were two fields
 			sp.scratch = p.joinCookies(sp.scratch)
 		}
 	}

@@ -69,11 +69,14 @@ func (c *Conn) SendHeadWith(s *Stream, h *head.Head, extra []head.Field, end boo
 }
 
 // SendInfo sends an interim response (1xx, not 101).
-func (c *Conn) SendInfo(s *Stream, h *head.Head) {
+func (c *Conn) SendInfo(s *Stream, h *head.Head) { c.SendInfoWith(s, h, nil) }
+
+// SendInfoWith is SendInfo with fields that follow those of h.
+func (c *Conn) SendInfoWith(s *Stream, h *head.Head, extra []head.Field) {
 	if s.closed || s.sentHead {
 		return
 	}
-	c.writeResponse(s, h, nil, false)
+	c.writeResponse(s, h, extra, false)
 }
 
 // SendData queues a copy of p on the stream, behind its head; the owner bounds

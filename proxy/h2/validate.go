@@ -54,11 +54,11 @@ func validScheme(b []byte) bool {
 	return len(b) > 0 && (b[0]|0x20)-'a' < 26 && all(b, classScheme)
 }
 
-// validUpgrade takes what Upgrade may hold: protocol names with versions (RFC
-// 9110, section 7.8).
+// validUpgrade takes what Upgrade may hold: a list of protocol names with
+// versions (RFC 9110, section 7.8).
 func validUpgrade(b []byte) bool {
 	for _, c := range b {
-		if classes[c]&classToken == 0 && c != '/' {
+		if classes[c]&classToken == 0 && c != '/' && c != ',' && c != ' ' {
 			return false
 		}
 	}
