@@ -28,6 +28,7 @@ type content struct {
 	// documents are the parts, by their bytes, with lines counted from their own first one: a large
 	// file of which one document changed costs one document.
 	documents map[string]*content
+	bytes     string // of such a part
 }
 
 // object is one row, and how to put it into the store and take it out.
@@ -35,6 +36,7 @@ type object struct {
 	id     status.Object
 	file   string
 	line   int
+	row    any // a pointer; the same one is the same row
 	put    func(*state.Tx)
 	remove func(*state.Tx)
 }
@@ -56,15 +58,14 @@ func parse(file, trustDomain string, data []byte, before content) content {
 	}
 	all := content{documents: make(map[string]*content)}
 	for d := range documents(data) {
-		key := string(d.data)
-		part := before.documents[key]
+		part := before.documents[string(d.data)]
 		if part == nil {
-			p.out = content{}
+			p.out = content{bytes: string(d.data)}
 			p.document(document{data: d.data, line: 1})
 			part = new(content)
 			*part = p.out
 		}
-		all.documents[key] = part
+		all.documents[part.bytes] = part
 		all.append(part, d.line-1)
 	}
 	return all
@@ -225,7 +226,7 @@ func add[O, R any](p *parser, at place, id status.Object, data []byte, how read[
 		return
 	}
 	p.out.objects = append(p.out.objects, object{
-		id: id, file: p.file, line: at.of(""), put: func(x *state.Tx) { how.put(x, row) }, remove: how.remove,
+		id: id, file: p.file, line: at.of(""), row: row, put: func(x *state.Tx) { how.put(x, row) }, remove: how.remove,
 	})
 }
 

@@ -197,8 +197,10 @@ func (d *dir) apply(s *state.Store) []status.Report {
 				o.remove(x)
 			}
 		}
-		for _, o := range want {
-			o.put(x)
+		for id, o := range want {
+			if d.applied[id].row != o.row {
+				o.put(x)
+			}
 		}
 	})
 	d.applied = want

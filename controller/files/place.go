@@ -19,28 +19,26 @@ type document struct {
 // documents splits a file at its "---" lines.
 func documents(data []byte) iter.Seq[document] {
 	return func(yield func(document) bool) {
-		d := document{line: 1}
-		line := 0
-		for rest := data; len(rest) > 0; {
-			end := bytes.IndexByte(rest, '\n') + 1
-			if end == 0 {
-				end = len(rest)
+		line, first, start := 0, 1, 0
+		emit := func(end int) bool {
+			d := document{data: data[start:end], line: first}
+			return len(bytes.TrimSpace(d.data)) == 0 || yield(d)
+		}
+		for at := 0; at < len(data); {
+			end := len(data)
+			if n := bytes.IndexByte(data[at:], '\n'); n >= 0 {
+				end = at + n + 1
 			}
-			text := rest[:end]
-			rest = rest[end:]
 			line++
-			if !separator(text) {
-				d.data = append(d.data, text...)
-				continue
+			if separator(data[at:end]) {
+				if !emit(at) {
+					return
+				}
+				first, start = line+1, end
 			}
-			if len(bytes.TrimSpace(d.data)) > 0 && !yield(d) {
-				return
-			}
-			d = document{line: line + 1}
+			at = end
 		}
-		if len(bytes.TrimSpace(d.data)) > 0 {
-			yield(d)
-		}
+		emit(len(data))
 	}
 }
 

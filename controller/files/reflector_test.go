@@ -155,6 +155,10 @@ func BenchmarkScan(b *testing.B) {
 	path := filepath.Join(dir, "all.yaml")
 	r := New(Config{Dir: dir, Store: state.NewStore(state.Settings{})})
 	n := 0
+	if err := os.WriteFile(path, all.Bytes(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	r.scan(nil, true, nil)
 	for b.Loop() {
 		n++
 		data := append(workloadYAML("changing", fmt.Sprintf("10.9.%d.%d", n>>8&255, n&255)), all.Bytes()...)
