@@ -22,7 +22,7 @@ const (
 	conditions
 )
 
-var conditionNames = [conditions]string{"certificate", "discovery", "inbound policy", "listeners"} //nolint:gochecknoglobals // a constant
+var conditionNames = [conditions]string{"certificate", "discovery", "inbound policy", "listeners"}
 
 // Health says whether the proxy is ready and what is missing or degraded (rules R10.2, R11.1). Once
 // ready, it stays so whatever its control plane does, until it is told to end or its certificate has

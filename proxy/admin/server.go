@@ -38,7 +38,7 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	if err := s.Shutdown(last); err != nil {
-		s.Close() //nolint:errcheck // what is left is cut off
+		s.Close() // what is left is cut off
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)

@@ -52,6 +52,9 @@ type Config struct {
 	Breakers *share.Breakers
 	// FirstEstimate is what a target without any sample begins with; 0 is 30 ms.
 	FirstEstimate time.Duration
+	// Opened counts ejections beside Stats; it is the worker's, shared by its balancers, and outlives
+	// them (circuit_open_total). Nil: not.
+	Opened *uint64
 	// Failures in a row that eject; 0 is 7, negative never.
 	Failures int
 	// FloorPercent of endpoints stay in service whatever they do, at least one; 0 is 30.

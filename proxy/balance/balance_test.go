@@ -230,7 +230,8 @@ func TestEjectionsAreOfTheProxyNotOfTheWorker(t *testing.T) { // R6.6
 }
 
 func TestStatsCountCircuitsNotProbes(t *testing.T) { // R12.1: circuit_open_total
-	b := newBalancer(balance.Config{}, 3)
+	var opened uint64
+	b := newBalancer(balance.Config{Opened: &opened}, 3)
 	now := simStart
 	e, _ := b.Pick(now, nil)
 	for range 7 {
@@ -243,7 +244,7 @@ func TestStatsCountCircuitsNotProbes(t *testing.T) { // R12.1: circuit_open_tota
 		f := p.Start(now)
 		f.Done(now, balance.Failure(balance.CauseStatus, 0))
 	}
-	if s := b.Stats(); s.Ejections != 1 || s.Probes != 3 || s.Readmissions != 0 {
+	if s := b.Stats(); s.Ejections != 1 || s.Probes != 3 || s.Readmissions != 0 || opened != 1 {
 		t.Errorf("got %+v, want 1 ejection and 3 probes", s)
 	}
 }

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mono"
@@ -35,6 +36,9 @@ func (b *Balancer) eject(e *Endpoint, now mono.Time) {
 		return
 	}
 	b.stats.Ejections++
+	if b.cfg.Opened != nil {
+		*b.cfg.Opened++
+	}
 	e.outFor = d
 	b.putOut(e)
 }
@@ -109,7 +113,7 @@ func (b *Balancer) probe(now mono.Time, avoid []*Endpoint) *Endpoint {
 			e.probeAt = until
 			o.fix(0)
 			continue
-		case contains(avoid, e):
+		case slices.Contains(avoid, e):
 			return nil
 		}
 		next := now.Add(max(e.outFor, backoffFirst))

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -122,7 +123,7 @@ func (b *Balancer) ofTwo(all []*Endpoint, now mono.Time, avoid []*Endpoint) *End
 		i++
 	}
 	y := all[i]
-	if contains(avoid, y) {
+	if slices.Contains(avoid, y) {
 		return x
 	}
 	if b.cost(y, now) < b.cost(x, now) {
@@ -178,12 +179,12 @@ func (b *Balancer) refresh(winner, loser *Endpoint, now mono.Time) *Endpoint {
 func (b *Balancer) draw(all, avoid []*Endpoint) *Endpoint {
 	var i int
 	for range draws {
-		if i = b.rng.IntN(len(all)); !contains(avoid, all[i]) {
+		if i = b.rng.IntN(len(all)); !slices.Contains(avoid, all[i]) {
 			return all[i]
 		}
 	}
 	for range min(len(all), len(avoid)+1) {
-		if e := all[i]; !contains(avoid, e) {
+		if e := all[i]; !slices.Contains(avoid, e) {
 			return e
 		}
 		i = (i + 1) % len(all)
@@ -201,7 +202,7 @@ func (b *Balancer) roundRobin(all []*Endpoint, now mono.Time, avoid []*Endpoint)
 	for range min(len(all), len(avoid)+1) + weighTries {
 		b.cursor = (b.cursor + 1) % len(all)
 		e := all[b.cursor]
-		if contains(avoid, e) || e.resting > now && some != nil {
+		if slices.Contains(avoid, e) || e.resting > now && some != nil {
 			continue
 		}
 		some = e
@@ -225,13 +226,4 @@ func (b *Balancer) random(all []*Endpoint, now mono.Time, avoid []*Endpoint) *En
 		}
 	}
 	return e
-}
-
-func contains(avoid []*Endpoint, e *Endpoint) bool {
-	for _, a := range avoid {
-		if a == e {
-			return true
-		}
-	}
-	return false
 }

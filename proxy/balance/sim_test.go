@@ -34,7 +34,7 @@ import (
 //	expect NAME FROM-TO < P% (or >)         share of the requests that began in that time
 //	expect failed FROM-TO < P%              of all requests
 //
-// Each runs with the seeds and at the rates that its lines "seeds N" and "rates R R R" name.
+// Each runs with the seeds and at the rates that its lines "seeds" and "rates" name.
 func TestSimulatedTargets(t *testing.T) { // R6.1, R6.2, R6.3, R6.4
 	files, err := filepath.Glob("testdata/sim/*.txt")
 	if err != nil || len(files) == 0 {

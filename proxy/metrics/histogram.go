@@ -3,7 +3,7 @@ package metrics
 import "time"
 
 // latencyBounds are the upper bounds of response_latency_ms: 0.1, 0.2, 0.5, 1 … 50000 ms (R12.1).
-var latencyBounds = [...]time.Duration{ //nolint:gochecknoglobals // a constant
+var latencyBounds = [...]time.Duration{
 	100 * time.Microsecond, 200 * time.Microsecond, 500 * time.Microsecond,
 	1 * time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,
 	10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
@@ -13,7 +13,7 @@ var latencyBounds = [...]time.Duration{ //nolint:gochecknoglobals // a constant
 }
 
 // addedBounds are those of proxy_added_seconds: what a proxy adds is small.
-var addedBounds = [...]time.Duration{ //nolint:gochecknoglobals // a constant
+var addedBounds = [...]time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond, 500 * time.Microsecond,
 	1 * time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
 }

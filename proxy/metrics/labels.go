@@ -68,7 +68,7 @@ func (l Labels) overflow() Labels {
 }
 
 // labelNames are the labels that every series of traffic has, in the order of values.
-var labelNames = [...]string{ //nolint:gochecknoglobals // a constant
+var labelNames = [...]string{
 	"direction", "tls", "no_tls_reason", "client_id", "server_id",
 	"dst_service", "dst_namespace", "dst_deployment", "dst_zone", "route", "policy",
 }

@@ -48,7 +48,7 @@ const (
 	timeouts
 )
 
-var timeoutNames = [timeouts]string{ //nolint:gochecknoglobals // a constant
+var timeoutNames = [timeouts]string{
 	"connect", "handshake", "header", "detect", "resolve", "endpoint", "request", "response", "idle", "try",
 }
 
@@ -72,7 +72,7 @@ const (
 	refusals
 )
 
-var refusalNames = [refusals]string{ //nolint:gochecknoglobals // a constant
+var refusalNames = [refusals]string{
 	"connections", "handshakes", "requests", "head", "malformed", "memory", "queue", "loop", "target", "peer",
 	"flood", "draining",
 }
@@ -91,7 +91,7 @@ const (
 	phases
 )
 
-var phaseNames = [phases]string{ //nolint:gochecknoglobals // a constant
+var phaseNames = [phases]string{
 	"queue", "connect", "tls", "upstream", "application", "retries",
 }
 
@@ -123,7 +123,7 @@ const (
 	outcomes
 )
 
-var outcomeNames = [outcomes]string{ //nolint:gochecknoglobals // a constant
+var outcomeNames = [outcomes]string{
 	"http1", "http2", "tls", "mesh", "opaque", "server_first", "declared", "refused", "silent",
 }
 

@@ -46,7 +46,7 @@ func policyOf(t *testing.T, s string) *mesh.TargetPolicy {
 	}
 	for i, r := range strings.Split(s, "|") {
 		rt := mesh.Route{Name: fmt.Sprintf("shop/r%d", i+1)}
-		for _, b := range strings.Fields(r) {
+		for b := range strings.FieldsSeq(r) {
 			name, w, _ := strings.Cut(b, "=")
 			target, err := mesh.ParseTarget(name)
 			if err != nil {
