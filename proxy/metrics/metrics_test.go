@@ -461,6 +461,32 @@ func TestWorkersAddUp(t *testing.T) { // R6.6
 	}
 }
 
+func TestWhereTheTimeOfARequestGoes(t *testing.T) { // R12.4, as metrics
+	s := metrics.NewStore()
+	p := &s.Proxy.Phases[metrics.Outbound]
+	for phase := range p {
+		p[phase].Observe(time.Duration(phase+1) * time.Second)
+		p[phase].Observe(time.Second)
+	}
+	r, _ := registry(t, s)
+	fs, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range fs {
+		if f.GetName() == "proxy_request_phase_seconds" {
+			for _, m := range f.GetMetric() {
+				got[m.GetLabel()[1].GetValue()] = m.GetSummary().GetSampleSum()
+			}
+		}
+	}
+	want := map[string]float64{"queue": 2, "connect": 3, "tls": 4, "upstream": 5, "application": 6, "retries": 7}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestASnapshotDoesNotMove(t *testing.T) { // taken at the end of a turn, read by another goroutine
 	s := busy()
 	snap := s.Snapshot()
