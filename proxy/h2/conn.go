@@ -39,7 +39,7 @@ type Conn struct {
 	sh   *Shared
 
 	now      mono.Time // of the last call that had one
-	activity mono.Time // of the last frame
+	activity mono.Time // of the last bytes
 	meters   meters
 
 	reader
@@ -206,6 +206,7 @@ func (c *Conn) closeStream(s *Stream) {
 	c.table.del(s.ID)
 	c.open.remove(s)
 	c.unwait(s)
+	c.queued -= s.queue.n
 	s.queue.clear(c.pool, c.sh)
 	c.pool.Put(s.trailers)
 	s.trailers = nil
@@ -322,7 +323,7 @@ func (c *Conn) PeerExtendedConnect() bool { return c.peerExtended }
 // GoingAway reports whether either side has sent GOAWAY.
 func (c *Conn) GoingAway() bool { return c.goneAway || c.leaving || c.err != nil }
 
-// LastActivity is when the last frame arrived.
+// LastActivity is when bytes last arrived.
 func (c *Conn) LastActivity() mono.Time { return c.activity }
 
 // Congested reports that our own answers queue: the owner stops reading until

@@ -110,6 +110,35 @@ func TestConnectionWindow(t *testing.T) {
 	p.wantFrames(`DATA 3 "xxxxxxxx"... 4465 bytes`, "HEADERS 3 a=b end", `DATA 5 "xxxxxxxx"... 5000 bytes end`)
 }
 
+// R4.5: zero-window stalls are seen.
+func TestStalled(t *testing.T) {
+	p := ready(t, Config{}, judge.Setting{ID: judge.SettingInitialWindowSize, Val: 10})
+	p.now = 5e9
+	p.respond(1, 25, true)
+	p.frames()
+	if _, since := p.c.Stalled(); since != 0 {
+		t.Error("stalled while bytes leave")
+	}
+	p.frame(p.fr.WritePing(false, [8]byte{}))
+	p.dropFrames()
+	p.now = 9e9
+	p.frame(p.fr.WritePing(false, [8]byte{}))
+	p.dropFrames()
+	if n, since := p.c.Stalled(); n != 15 || since != 5e9 {
+		t.Errorf("%d bytes stalled since %d", n, since)
+	}
+	p.frame(p.fr.WriteWindowUpdate(1, 3))
+	p.dropFrames()
+	if n, since := p.c.Stalled(); n != 12 || since != 0 {
+		t.Errorf("%d bytes stalled since %d", n, since)
+	}
+	p.frame(p.fr.WriteRSTStream(1, judge.ErrCodeCancel))
+	p.dropFrames()
+	if n, since := p.c.Stalled(); n != 0 || since != 0 {
+		t.Errorf("%d bytes stalled since %d", n, since)
+	}
+}
+
 // R4.2: credit for the connection when bytes are handed over, for the stream when
 // its owner passed them on.
 func TestCreditGoesBack(t *testing.T) {

@@ -1,5 +1,7 @@
 package h2
 
+import "github.com/tulle-mesh/tulle/internal/mono"
+
 // Pieces of Output, in bytes.
 const (
 	pieceBytes  = 16 << 10  // of one stream before the next has its turn
@@ -19,6 +21,8 @@ type writer struct {
 	ready    streamList // streams with something to send, round robin
 	blocked  streamList // the same, held up by the connection's window
 	drain    drainList
+	queued   int       // body bytes of all streams
+	stalled  mono.Time // when DATA last could not leave for want of windows
 }
 
 // drainList are streams that Output wrote from, for Drained.
@@ -76,6 +80,14 @@ func (c *Conn) Output(dst []byte, room int) []byte {
 	if c.err != nil {
 		return dst
 	}
+	before := c.queued
+	dst = c.writeBodies(dst, start, room)
+	c.noteStall(before)
+	return dst
+}
+
+// writeBodies appends DATA, what follows it and what ends without it.
+func (c *Conn) writeBodies(dst []byte, start, room int) []byte {
 	limit := start + min(room, outputBytes+len(dst)-start)
 	for c.ready.first != nil && len(dst) < limit {
 		s := c.ready.first
@@ -108,6 +120,22 @@ func (c *Conn) Output(dst []byte, room int) []byte {
 	return dst
 }
 
+// noteStall notes whether windows keep back what is queued; before is what was.
+func (c *Conn) noteStall(before int) {
+	switch {
+	case c.queued == 0 || c.queued < before || c.ready.first != nil:
+		c.stalled = 0
+	case c.stalled == 0:
+		c.stalled = c.now
+	}
+}
+
+// Stalled returns how many body bytes wait in the queues, and since when none of
+// them could leave because the peer keeps its windows shut; 0 when they can. It
+// is no fault (a paused download), but such a connection is the first to go when
+// memory runs out (R4.5).
+func (c *Conn) Stalled() (queued int, since mono.Time) { return c.queued, c.stalled }
+
 // piece is how much of s may leave in one frame.
 func (c *Conn) piece(s *Stream) int {
 	return int(min(int64(s.queue.n), pieceBytes, int64(c.peerFrameSize), s.sendWin, c.connSend))
@@ -125,6 +153,7 @@ func (c *Conn) writeData(dst []byte, s *Stream, n int) []byte {
 		c.meters.windows.earn(2 + n/512)
 		c.meters.pings.earn(1)
 	}
+	c.queued -= n
 	dst = s.queue.pull(appendFrameHeader(dst, h), n, c.pool, c.sh)
 	s.sendWin -= int64(n)
 	c.connSend -= int64(n)

@@ -117,6 +117,9 @@ func (c *Conn) take(n int) []byte {
 func (c *Conn) Next(now mono.Time) (Event, bool) {
 	c.now = now
 	c.ev.Kind = 0
+	if len(c.in) > 0 {
+		c.activity = now
+	}
 	for {
 		if c.err != nil {
 			return c.lastEvent()
@@ -174,7 +177,6 @@ func (c *Conn) step() bool {
 		return false
 	}
 	c.hdr = parseFrameHeader(b)
-	c.activity = c.now
 	c.begin()
 	return true
 }

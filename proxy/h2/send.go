@@ -89,6 +89,7 @@ func (c *Conn) SendData(s *Stream, p []byte, end bool) {
 		panic("BUG: DATA before HEADERS")
 	}
 	s.queue.push(p, c.pool, c.sh)
+	c.queued += len(p)
 	s.sendEnd = end
 	c.schedule(s)
 }

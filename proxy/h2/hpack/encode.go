@@ -120,82 +120,82 @@ func (e *Encoder) AppendField(dst []byte, f head.Field) []byte {
 	return e.Append(dst, f.Name, f.Value, p)
 }
 
+// pair is a field on its way into a block.
+type pair struct {
+	name, value  []byte
+	hName, hPair uint32
+	first        int // static entry of that name, or 0
+	policy       Policy
+}
+
 // Append appends a field, its name in lower case, by policy p. The block grows
 // by at most the lengths of both and 12 bytes.
 func (e *Encoder) Append(dst, name, value []byte, p Policy) []byte {
-	hName := hash(0, name)
-	first := static.find(name, hName)
+	f := pair{name: name, value: value, hName: hash(0, name), policy: p}
+	f.first = static.find(name, f.hName)
 	if p != Index {
-		return e.literal(dst, first, hName, name, value, p)
+		return e.literal(dst, &f)
 	}
-	if first > 0 {
-		if i := static.findPair(first, value); i > 0 {
+	if f.first > 0 {
+		if i := static.findPair(f.first, value); i > 0 {
 			return appendInt(dst, 0x80, 7, uint32(i))
 		}
 	}
-	hPair := hash(hName, value)
+	f.hPair = hash(f.hName, value)
 	if e.idx == nil {
 		e.idx = &index{}
 	}
-	if i := e.findPair(hPair, name, value); i > 0 {
+	if i := e.findPair(&f); i > 0 {
 		return appendInt(dst, 0x80, 7, i)
 	}
-	if !e.worth(hPair, len(name)+len(value)) {
-		return e.literal(dst, first, hName, name, value, Without)
+	if !e.worth(&f) {
+		return e.literal(dst, &f)
 	}
-	dst = e.appendName(dst, 0x40, 6, e.nameIndex(first, hName, name), name, true)
-	dst = appendString(dst, value, true)
-	e.insert(hName, hPair, name, value)
-	return dst
+	return e.insert(dst, &f)
 }
 
 // worth reports whether a pair is to enter the table: it was seen before, and
 // leaves room for others.
-func (e *Encoder) worth(hPair uint32, n int) bool {
-	if uint32(n)+entryOverhead > e.table.max/2 {
+func (e *Encoder) worth(f *pair) bool {
+	if uint32(len(f.name)+len(f.value))+entryOverhead > e.table.max/2 {
 		return false
 	}
-	slot := &e.idx.seen[hPair>>26]
-	if *slot != hPair {
-		*slot = hPair
+	slot := &e.idx.seen[f.hPair>>26]
+	if *slot != f.hPair {
+		*slot = f.hPair
 		return false
 	}
 	return true
 }
 
-func (e *Encoder) literal(dst []byte, first int, hName uint32, name, value []byte, p Policy) []byte {
-	var flag byte
-	if p == Never {
+// literal appends f for the peer to forget.
+func (e *Encoder) literal(dst []byte, f *pair) []byte {
+	flag := byte(0)
+	if f.policy == Never {
 		flag = 0x10
 	}
-	dst = e.appendName(dst, flag, 4, e.nameIndex(first, hName, name), name, false)
-	return appendString(dst, value, false)
-}
-
-func (e *Encoder) nameIndex(first int, hName uint32, name []byte) uint32 {
-	if first > 0 || e.idx == nil {
-		return uint32(first)
-	}
-	return e.findName(hName, name)
-}
-
-func (e *Encoder) appendName(dst []byte, flag byte, prefix uint, i uint32, name []byte, keep bool) []byte {
-	dst = appendInt(dst, flag, prefix, i)
+	i := e.findName(f)
+	dst = appendInt(dst, flag, 4, i)
 	if i == 0 {
-		dst = appendString(dst, name, keep)
+		dst = appendPlain(dst, f.name)
+	}
+	return appendPlain(dst, f.value)
+}
+
+// insert appends f for the peer to keep, and keeps it as the peer's decoder will.
+func (e *Encoder) insert(dst []byte, f *pair) []byte {
+	i := e.findName(f)
+	dst = appendInt(dst, 0x40, 6, i)
+	if i == 0 {
+		dst = appendShort(dst, f.name)
+	}
+	dst = appendShort(dst, f.value)
+	if ent, ok := e.table.insert(f.name, f.value); ok {
+		ent.hName, ent.hPair = f.hName, f.hPair
+		e.remember(&e.idx.pairs, f.hPair)
+		e.remember(&e.idx.names, f.hName)
 	}
 	return dst
-}
-
-// insert mirrors what the peer's decoder will do.
-func (e *Encoder) insert(hName, hPair uint32, name, value []byte) {
-	ent, ok := e.table.insert(name, value)
-	if !ok {
-		return
-	}
-	ent.hName, ent.hPair = hName, hPair
-	e.remember(&e.idx.pairs, hPair)
-	e.remember(&e.idx.names, hName)
 }
 
 // remember stores the newest entry's number in the slot of h that holds the
@@ -211,50 +211,57 @@ func (e *Encoder) remember(slots *[256]uint32, h uint32) {
 	slots[best] = e.table.last
 }
 
-func (e *Encoder) findPair(h uint32, name, value []byte) uint32 {
+// findPair returns the index of f in the dynamic table, 0 when it is not there.
+func (e *Encoder) findPair(f *pair) uint32 {
 	for w := range uint8(ways) {
-		number := e.idx.pairs[uint8(h)+w]
+		number := e.idx.pairs[uint8(f.hPair)+w]
 		if !e.table.live(number) {
 			continue
 		}
 		ent := e.table.at(number)
-		if ent.hPair != h {
+		if ent.hPair != f.hPair {
 			continue
 		}
-		if n, v := e.table.bytes(ent); string(n) == string(name) && string(v) == string(value) {
+		if n, v := e.table.bytes(ent); string(n) == string(f.name) && string(v) == string(f.value) {
 			return staticCount + 1 + e.table.last - number
 		}
 	}
 	return 0
 }
 
-func (e *Encoder) findName(h uint32, name []byte) uint32 {
+// findName returns the index of an entry of f's name, 0 when there is none.
+func (e *Encoder) findName(f *pair) uint32 {
+	if f.first > 0 || e.idx == nil {
+		return uint32(f.first)
+	}
 	for w := range uint8(ways) {
-		number := e.idx.names[uint8(h)+w]
+		number := e.idx.names[uint8(f.hName)+w]
 		if !e.table.live(number) {
 			continue
 		}
 		ent := e.table.at(number)
-		if ent.hName != h {
+		if ent.hName != f.hName {
 			continue
 		}
-		if n, _ := e.table.bytes(ent); string(n) == string(name) {
+		if n, _ := e.table.bytes(ent); string(n) == string(f.name) {
 			return staticCount + 1 + e.table.last - number
 		}
 	}
 	return 0
 }
 
-// appendString appends a string literal. What the peer keeps in its table is
-// sent in Huffman code where that is shorter; what is sent over and over again
-// costs both ends more time to code than the bytes saved are worth
-// (BenchmarkHuffman).
-func appendString(dst, s []byte, keep bool) []byte {
-	if keep {
-		if n := encodedLen(s); n < len(s) {
-			return appendEncoded(appendInt(dst, 0x80, 7, uint32(n)), s)
-		}
+// appendShort appends a string that the peer keeps, in Huffman code where that is
+// shorter.
+func appendShort(dst, s []byte) []byte {
+	if n := encodedLen(s); n < len(s) {
+		return appendEncoded(appendInt(dst, 0x80, 7, uint32(n)), s)
 	}
+	return appendPlain(dst, s)
+}
+
+// appendPlain appends a string that is sent over and over again: coding it costs
+// both ends more time than the bytes saved are worth (BenchmarkHuffman).
+func appendPlain(dst, s []byte) []byte {
 	return append(appendInt(dst, 0, 7, uint32(len(s))), s...)
 }
 
