@@ -78,7 +78,7 @@ func (r rules) next(s *state, now time.Time, acked func(version uint64) bool) st
 		return step{at: now.Add(time.Hour)} // given by files
 	}
 	if standby, ok := s.standby(); ok {
-		if due(r.promotion(standby, active, now, acked)) {
+		if due(r.promotion(standby, active, acked)) {
 			return step{kind: stepPromote, root: standby.id()}
 		}
 		later = earlier(later, now.Add(pollAcks))
@@ -96,7 +96,7 @@ func (r rules) next(s *state, now time.Time, acked func(version uint64) bool) st
 const pollAcks = 15 * time.Second
 
 // promotion is when a standby may become active.
-func (r rules) promotion(standby, active root, now time.Time, acked func(uint64) bool) time.Time {
+func (r rules) promotion(standby, active root, acked func(uint64) bool) time.Time {
 	at := standby.added.Add(r.Patience)
 	if acked(standby.version) {
 		at = standby.added.Add(r.Settle)

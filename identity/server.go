@@ -256,12 +256,12 @@ func (v *service) follow(
 	return err
 }
 
-// answers takes acknowledgements until the stream ends.
+// answers takes acknowledgements until the stream ends. How a watcher leaves is no matter; nil.
 func (v *service) answers(stream grpc.BidiStreamingServer[pb.WatchTrustRequest, pb.WatchTrustResponse], w *watcher) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return nil // the watcher left; whether in order is no matter here
+			return nil //nolint:nilerr // the watcher left
 		}
 		switch m := m.GetMessage().(type) {
 		case *pb.WatchTrustRequest_Ack:

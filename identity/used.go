@@ -58,7 +58,10 @@ func openUsed(cfg JoinConfig, now func() time.Time) (*usedTokens, error) {
 	if err := u.parse(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", u.path, err)
 	}
-	return u, u.compact()
+	if err := u.compact(); err != nil {
+		return nil, err
+	}
+	return u, nil
 }
 
 // parse reads the file's lines. The last one may be torn: its certificate was never given out.
