@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	defaultHold   = 500 * time.Microsecond
-	yieldInterval = time.Millisecond
+	defaultHold = time.Millisecond
+	// A yield wakes another thread to look for work, which costs more than a
+	// small turn: so the worker yields each millisecond only when it is busy.
+	yieldBusy  = time.Millisecond
+	yieldIdle  = 10 * time.Millisecond
+	busyEvents = 32 // since the last yield
 	// starvedPause is how long a listener rests when the system was out of
 	// descriptors or memory (R1.1: accept errors never end the loop, nor spin it).
 	starvedPause = 50 * time.Millisecond
@@ -59,6 +63,7 @@ type Epoll struct {
 	hadEvents  bool
 	lastEvent  mono.Time
 	lastYield  mono.Time
+	sinceYield int       // events
 	single     bool      // GOMAXPROCS is 1
 	parkUntil  mono.Time // the read deadline of file, zero when none
 	n          int
@@ -148,12 +153,18 @@ func (e *Epoll) yield(now mono.Time) {
 	if e.hadEvents {
 		e.lastEvent = now
 	}
-	if now.Sub(e.lastYield) < yieldInterval {
+	d := now.Sub(e.lastYield)
+	if d < yieldBusy || d < yieldIdle && e.sinceYield < busyEvents {
 		return
 	}
-	e.lastYield = now
+	e.yielded(now)
 	e.single = runtime.GOMAXPROCS(0) == 1
 	runtime.Gosched()
+}
+
+func (e *Epoll) yielded(now mono.Time) {
+	e.lastYield = now
+	e.sinceYield = 0
 }
 
 func (e *Epoll) wait(now, deadline mono.Time) {
@@ -191,7 +202,7 @@ func (e *Epoll) park(now, deadline mono.Time) {
 	if err := e.raw.Read(e.pollOnce); err != nil {
 		e.parkUntil = -1 // passed: it has to be set anew
 	}
-	e.lastYield = mono.Now()
+	e.yielded(mono.Now())
 }
 
 // poll waits for d, keeping the processor, and says whether there are events.
@@ -260,6 +271,7 @@ func (e *Epoll) starve(s *source) {
 // collect translates what the kernel has reported.
 func (e *Epoll) collect(dst []Ready) []Ready {
 	e.hadEvents = e.n > 0
+	e.sinceYield += e.n
 	for i := range e.n {
 		ev := &e.events[i]
 		if int(ev.Fd) == e.wakeFD {

@@ -142,6 +142,6 @@ type Poller interface {
 // EpollConfig of NewEpoll.
 type EpollConfig struct {
 	// Hold is how long after the last event a wait keeps its processor in a raw
-	// system call before the goroutine parks. 0 means 500 µs, negative never.
+	// system call before the goroutine parks. 0 means 1 ms, negative never.
 	Hold time.Duration
 }
