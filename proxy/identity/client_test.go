@@ -97,7 +97,7 @@ func (r *rig) readToken() (string, error) { return *r.token.Load(), nil }
 
 // pass lets time go by.
 func pass(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) //house:sleep called within a bubble of synctest alone
 	synctest.Wait()
 }
 
