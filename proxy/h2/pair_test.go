@@ -425,8 +425,9 @@ func (s *shuttle) run() {
 	}
 }
 
-func newShuttle() *shuttle {
-	pool, sh := slab.NewPool(nil), &Shared{}
+func newShuttle() *shuttle { return newShuttleOn(slab.NewPool(nil), &Shared{}) }
+
+func newShuttleOn(pool *slab.Pool, sh *Shared) *shuttle {
 	s := &shuttle{a: New(Config{Client: true, Pool: pool, Shared: sh}, 1), b: New(Config{Pool: pool, Shared: sh}, 1), buf: make([]byte, 0, 1<<17)}
 	cl, sv := s.a, s.b
 	res := &head.Head{Status: 200, Version: 20, Length: -1}

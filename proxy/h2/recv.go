@@ -53,6 +53,7 @@ func (c *Conn) Stash() int {
 		c.pool.Put(c.stash)
 		c.stash = nil
 	}
+	c.ev = Event{} // or it would keep what was fed
 	if !c.inBlock {
 		c.pool.Put(c.block)
 		c.block = nil

@@ -32,10 +32,6 @@ type entry struct {
 
 func (t *table) at(number uint32) *entry { return &t.ents[number&uint32(len(t.ents)-1)] }
 
-// live reports whether the entry of that number has not been evicted. Number 0
-// never is: insertions count from 1.
-func (t *table) live(number uint32) bool { return t.last-number < t.count }
-
 func (t *table) bytes(e *entry) (name, value []byte) {
 	o := e.pos - t.base
 	m := o + uint32(e.nameN)
