@@ -23,10 +23,11 @@ type Config struct {
 	// Identify tells who is at the other end of a call; nil reads the one URI name of the verified
 	// client certificate.
 	Identify func(context.Context) (mesh.Identity, error)
-	// Recheck is asked to compare the sources with what they say now, because proxies met failures at
-	// these addresses; nil does nothing. It is called at most once per RecheckInterval.
+	// Recheck is asked to compare what the sources told with what they say now, because proxies met
+	// failures at these addresses; nil does nothing. It is called at most once per RecheckInterval,
+	// and the tables are audited with it.
 	Recheck func([]netip.AddrPort)
-	// RecheckInterval: 0 is 1 s.
+	// RecheckInterval: 0 is 5 s.
 	RecheckInterval time.Duration
 	// DigestInterval is how often digests are sent, give or take a fifth; 0 is 5 s, negative never.
 	DigestInterval time.Duration
@@ -57,7 +58,7 @@ func (c Config) withDefaults() Config {
 			*d = to
 		}
 	}
-	def(&c.RecheckInterval, time.Second)
+	def(&c.RecheckInterval, 5*time.Second)
 	def(&c.DigestInterval, 5*time.Second)
 	def(&c.MaxAge, 30*time.Minute)
 	def(&c.AckTimeout, 10*time.Second)

@@ -98,6 +98,14 @@ func (p *plane) connect(id mesh.Identity, cfg discover.Config, prepare ...func(*
 	for _, f := range prepare {
 		f(x)
 	}
+	return p.connectTo(id, cfg, x, x)
+}
+
+// connectTo connects a sink; x is the same when the sink is a proxy.
+func (p *plane) connectTo(id mesh.Identity, cfg discover.Config, sink discover.Sink, x *proxy) *proxy {
+	if x == nil {
+		x = &proxy{t: p.t}
+	}
 	cfg.Server = "passthrough:///destination"
 	cfg.DialOptions = []grpc.DialOption{
 		grpc.WithContextDialer(p.dialer), grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -108,7 +116,7 @@ func (p *plane) connect(id mesh.Identity, cfg discover.Config, prepare ...func(*
 			return &lossy{cs, x}, err
 		}),
 	}
-	x.client = discover.New(cfg, x)
+	x.client = discover.New(cfg, sink)
 	ctx, cancel := context.WithCancel(p.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { x.client.Run(ctx) })

@@ -51,20 +51,33 @@ func (s *Server) Run(ctx context.Context) error {
 	defer watch.Close()
 	defer s.streams.Wait()
 	defer s.stop()
-	audit := time.NewTimer(s.auditWait())
-	defer audit.Stop()
-	chores := time.NewTicker(s.cfg.RecheckInterval)
-	defer chores.Stop()
+	var chores sync.WaitGroup
+	chores.Go(func() { s.chores(ctx) }) // beside, because an audit takes longer than a change may wait
+	defer chores.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watch.Ready():
 			s.hub.spread(watch.Take())
+		}
+	}
+}
+
+// chores audits, re-checks and tidies up until ctx ends.
+func (s *Server) chores(ctx context.Context) {
+	audit := time.NewTimer(s.auditWait())
+	defer audit.Stop()
+	recheck := time.NewTicker(s.cfg.RecheckInterval)
+	defer recheck.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-audit.C:
 			s.audit()
 			audit.Reset(s.auditWait())
-		case <-chores.C:
+		case <-recheck.C:
 			s.encoder.sweep(time.Now())
 			s.recheck()
 		}

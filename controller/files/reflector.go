@@ -62,6 +62,9 @@ func (r *Reflector) Rescan() {
 	}
 }
 
+// Read reads the directory once. It must not be called while Run runs.
+func (r *Reflector) Read() { r.scan(nil, true, nil) }
+
 // Run keeps the store up to date until ctx ends. Without a working watch it lives on rescans, and
 // says so.
 func (r *Reflector) Run(ctx context.Context) error {

@@ -266,3 +266,13 @@ func BenchmarkChange(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkAudit(b *testing.B) {
+	s := NewStore(Settings{})
+	fill(s, 10_000)
+	for b.Loop() {
+		if p := s.Audit(); p != nil {
+			b.Fatal(p)
+		}
+	}
+}
