@@ -85,6 +85,7 @@ type proxy struct {
 	lose    func(*pb.SyncResponse) bool // messages that the network loses
 	trace   []string                    // what came, for transcripts
 	traced  bool
+	verbose bool // with rows
 }
 
 type held struct {
@@ -174,6 +175,9 @@ func (x *proxy) Target(u discover.Update, done func(error)) {
 	h.version = u.Version
 	if x.traced {
 		x.trace = append(x.trace, describe(u))
+		if x.verbose {
+			x.trace = append(x.trace, rowsOf(u)...)
+		}
 	}
 	mute, after := x.mute, x.after
 	x.mu.Unlock()
@@ -193,9 +197,36 @@ func describe(u discover.Update) string {
 	return fmt.Sprintf("%s %s +%d -%d policy=%t", u.Target, kind, len(u.Added), len(u.Removed), u.Policy != nil)
 }
 
+func rowsOf(u discover.Update) (lines []string) {
+	if p := u.Policy; p != nil {
+		line := fmt.Sprintf("\tpolicy: %v", p.Protocol)
+		if p.Kind == mesh.TargetUnknown {
+			line = "\tunknown"
+		}
+		for _, r := range p.Routes {
+			line += fmt.Sprintf(", route %s %v", r.Name, r.Backends)
+		}
+		lines = append(lines, line)
+	}
+	for _, e := range u.Added {
+		line := fmt.Sprintf("\t+ %s %s%s", e.Addr, e.Identity, e.NoTLS)
+		if e.Terminating {
+			line += " terminating"
+		}
+		lines = append(lines, line)
+	}
+	for _, a := range u.Removed {
+		lines = append(lines, fmt.Sprintf("\t- %s", a))
+	}
+	return lines
+}
+
 func (x *proxy) Inbound(p *mesh.InboundPolicy, _ uint64, done func(error)) {
 	x.mu.Lock()
 	x.inbound = p
+	if x.verbose {
+		x.trace = append(x.trace, fmt.Sprintf("inbound %v %v terminating=%t", p.Default, p.Ports, p.Terminating))
+	}
 	x.mu.Unlock()
 	done(nil)
 }

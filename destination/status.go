@@ -1,6 +1,7 @@
 package destination
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -50,10 +51,9 @@ func (s *Server) Status() Status {
 		out.Streams = append(out.Streams, st.status())
 	}
 	slices.SortFunc(out.Streams, func(a, b StreamStatus) int {
-		if c := strings.Compare(a.Proxy, b.Proxy); c != 0 {
-			return c
-		}
-		return a.Since.Compare(b.Since)
+		return cmp.Or(
+			strings.Compare(a.Proxy, b.Proxy), strings.Compare(a.Identity, b.Identity), a.Since.Compare(b.Since),
+		)
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
