@@ -43,6 +43,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 func contract(t *testing.T, f func(r *rig, m maker)) {
 	for _, m := range makers() {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			p, host := m.make(t)
 			t.Cleanup(func() {
 				if err := p.Close(); err != nil {

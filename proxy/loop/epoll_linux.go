@@ -159,6 +159,11 @@ func (e *Epoll) yield(now mono.Time) {
 	}
 	e.yielded(now)
 	e.single = runtime.GOMAXPROCS(0) == 1
+	// The runtime's monitor, which polls the network for others and preempts,
+	// goes to sleep when all is idle, and only an ordinary system call wakes it.
+	// A worker makes none on its way: without this one, goroutines could wait for
+	// as long as it stays busy.
+	unix.Syscall(unix.SYS_GETPID, 0, 0, 0)
 	runtime.Gosched()
 }
 

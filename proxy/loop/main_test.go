@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 		runLoad(load) // a child of BenchmarkEcho
 		return
 	}
+	if addrs := os.Getenv("LOOP_TEST_PROBE"); addrs != "" {
+		runProbe(addrs) // a child of TestABusyWorker…
+		return
+	}
 	leak.Main(m)
 }

@@ -166,6 +166,7 @@ func pollers(t *testing.T, f func(t *testing.T, p loop.Poller)) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			p, _ := m.make(t)
 			f(t, p)
 			if err := p.Close(); err != nil {
