@@ -6,6 +6,8 @@ package slab
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/tulle-mesh/tulle/proxy/head"
 )
 
 // Sizes of the buffers that a Pool keeps for reuse, powers of two, in bytes.
@@ -61,6 +63,7 @@ type Pool struct {
 	budget *Budget
 	free   [maxShift - minShift + 1][][]byte
 	inUse  int64
+	heads  []*head.Head
 }
 
 // NewPool returns a pool that counts against b, which may be nil.
