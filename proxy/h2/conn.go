@@ -13,6 +13,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/h2/hpack"
@@ -164,7 +165,7 @@ func (c *Conn) fail(code ErrCode, reason string) {
 
 // spend counts against a budget of R4.5; false: the connection has failed.
 func (c *Conn) spend(m *meter, b Bucket, reason string) bool {
-	if m.take(b, 1, c.now) {
+	if m.take(b, c.now) {
 		return true
 	}
 	c.fail(ErrCodeEnhanceYourCalm, reason)
@@ -259,14 +260,7 @@ func (c *Conn) remember(id uint32) {
 	c.goneAt = (c.goneAt + 1) % goneKept
 }
 
-func (c *Conn) wasReset(id uint32) bool {
-	for _, g := range c.gone {
-		if g == id {
-			return true
-		}
-	}
-	return false
-}
+func (c *Conn) wasReset(id uint32) bool { return slices.Contains(c.gone, id) }
 
 // idle reports whether nobody has opened stream id (RFC 9113, section 5.1).
 func (c *Conn) idle(id uint32) bool {

@@ -55,15 +55,15 @@ type meter struct {
 
 const milli = 1000
 
-// take counts n events at now and reports whether the budget allows them.
-func (m *meter) take(b Bucket, n int, now mono.Time) bool {
+// take counts an event at now and reports whether the budget allows them.
+func (m *meter) take(b Bucket, now mono.Time) bool {
 	if now > m.last {
 		leak := min(int64(now.Sub(m.last)), int64(time.Hour)) / int64(time.Microsecond) * int64(b.PerSecond) / milli
 		if leak > 0 {
 			m.level, m.last = max(0, m.level-leak), now
 		}
 	}
-	m.level += int64(n) * milli
+	m.level += milli
 	return m.level <= int64(b.Burst)*milli
 }
 

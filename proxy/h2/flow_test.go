@@ -413,17 +413,17 @@ func TestMeterLeaks(t *testing.T) {
 	b := Bucket{Burst: 3, PerSecond: 2}
 	now := mono.Time(1e9)
 	for i := range 3 {
-		if !m.take(b, 1, now) {
+		if !m.take(b, now) {
 			t.Fatalf("refused number %d", i)
 		}
 	}
 	for range 3 {
 		now += 100e6 // too short to earn one back each
 	}
-	if now += 250e6; !m.take(b, 1, now) {
+	if now += 250e6; !m.take(b, now) {
 		t.Error("refused after 0.55 s")
 	}
-	if m.take(b, 1, now) {
+	if m.take(b, now) {
 		t.Error("allowed over the burst")
 	}
 }

@@ -125,9 +125,9 @@ func (c *Conn) Next(now mono.Time) (Event, bool) {
 		if c.err != nil {
 			return c.lastEvent()
 		}
-		progress := false
+		progress := true
 		if c.sweeping {
-			progress = c.sweep()
+			c.sweep()
 		} else {
 			progress = c.step()
 		}

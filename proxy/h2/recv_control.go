@@ -85,19 +85,18 @@ func (c *Conn) onGoAway(b []byte) {
 
 // sweep resets one stream that the peer's GOAWAY said it did not process, the
 // newest first, and tells of the GOAWAY when none is left.
-func (c *Conn) sweep() bool {
+func (c *Conn) sweep() {
 	s := c.open.last
 	if !c.cfg.Client || s == nil || s.ID <= c.sweepAbove {
 		c.sweeping = false
 		c.ev = Event{Kind: EventGoAway, Code: c.goneCode}
-		return true
+		return
 	}
 	told := !s.muted
 	c.abort(s)
 	if told {
 		c.ev = Event{Kind: EventReset, Stream: s, Code: ErrCodeRefusedStream, Unprocessed: true}
 	}
-	return true
 }
 
 func (c *Conn) onWindowUpdate(n uint32) {

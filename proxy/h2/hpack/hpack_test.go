@@ -80,7 +80,7 @@ func TestHuffmanRefusesWhatTheJudgeRefuses(t *testing.T) {
 	for range 200000 {
 		s := make([]byte, rng.IntN(9))
 		for j := range s {
-			s[j] = byte(rng.Uint32()) | byte(rng.Uint32())&byte(rng.Uint32())
+			s[j] = byte(rng.Uint64() | rng.Uint64())
 		}
 		if rng.IntN(2) == 0 && len(s) > 0 {
 			s[len(s)-1] |= 0xff >> rng.IntN(9)

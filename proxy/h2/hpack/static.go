@@ -81,7 +81,8 @@ var static = makeStatics()
 
 func makeStatics() *statics {
 	s := &statics{}
-	for i, p := range staticPairs {
+	for i := range staticPairs {
+		p := &staticPairs[i]
 		s.entries[i+1] = staticEntry{[]byte(p[0]), []byte(p[1])}
 		if i == 0 || staticPairs[i-1][0] != p[0] {
 			slot := uint8(hash(0, s.entries[i+1].name))

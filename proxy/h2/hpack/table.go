@@ -84,12 +84,12 @@ func (t *table) room(n int) {
 	if t.count > 0 {
 		start = t.at(t.last-t.count+1).pos - t.base
 	}
-	liveBytes := t.buf[start:]
-	dst := t.buf[:0]
-	if limit := max(int(t.max), n); cap(t.buf) < limit && 2*(len(liveBytes)+n) > cap(t.buf) {
-		dst = make([]byte, 0, min(limit, max(256, 4*(len(liveBytes)+n))))
+	live := t.buf[start:]
+	dst := t.buf
+	if limit := max(int(t.max), n); cap(dst) < limit && 2*(len(live)+n) > cap(dst) {
+		dst = make([]byte, min(limit, max(256, 4*(len(live)+n))))
 	}
-	t.buf = append(dst, liveBytes...)
+	t.buf = dst[:copy(dst[:len(live)], live)]
 	t.base += start
 }
 
