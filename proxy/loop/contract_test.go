@@ -15,208 +15,6 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/loop"
 )
 
-// The tokens that the contract test uses; a poller does not care what they are.
-const (
-	tokenListener loop.Token = 1<<32 | iota + 1
-	tokenClient
-	tokenServer
-	tokenExtra
-)
-
-// rig is a poller and what it has reported.
-type rig struct {
-	*testing.T
-	p    loop.Poller
-	host netip.Addr
-	last map[loop.Token]loop.Ready // of the last wait
-}
-
-type maker struct {
-	name string
-	make func(t *testing.T) (p loop.Poller, host netip.Addr)
-	// seesReset: a reset is reported also while unread data waits and In is not wanted.
-	seesReset bool
-}
-
-var loopback = netip.MustParseAddr("127.0.0.1")
-
-func contract(t *testing.T, f func(r *rig, m maker)) {
-	for _, m := range makers() {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			p, host := m.make(t)
-			t.Cleanup(func() {
-				if err := p.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			f(&rig{T: t, p: p, host: host}, m)
-		})
-	}
-}
-
-// wait waits once, for at most d.
-func (r *rig) wait(d time.Duration) {
-	r.last = map[loop.Token]loop.Ready{}
-	for _, ev := range r.p.Wait(nil, r.p.Now().Add(d)) {
-		r.last[ev.Token] = ev
-	}
-}
-
-// until waits until ok; it fails the test after 5 s.
-func (r *rig) until(what string, ok func() bool) {
-	r.Helper()
-	for end := r.p.Now().Add(5 * time.Second); !ok(); r.wait(end.Sub(r.p.Now())) {
-		if r.p.Now() >= end {
-			r.Fatalf("waited 5 s for %s", what)
-		}
-	}
-}
-
-// pass lets time go by, whatever is reported.
-func (r *rig) pass(d time.Duration) {
-	for end := r.p.Now().Add(d); r.p.Now() < end; {
-		r.wait(end.Sub(r.p.Now()))
-	}
-}
-
-// silent fails when t is reported within d.
-func (r *rig) silent(t loop.Token, d time.Duration, why string) {
-	r.Helper()
-	for end := r.p.Now().Add(d); r.p.Now() < end; {
-		r.wait(end.Sub(r.p.Now()))
-		if ev, ok := r.last[t]; ok {
-			r.Fatalf("reported %+v, want nothing: %s", ev, why)
-		}
-	}
-}
-
-func (r *rig) listen() loop.Listener {
-	r.Helper()
-	l, err := r.p.Listen(netip.AddrPortFrom(r.host, 0), loop.ListenOptions{}, tokenListener)
-	if err != nil {
-		r.Fatal(err)
-	}
-	return l
-}
-
-func (r *rig) dial(to netip.AddrPort) loop.Socket {
-	r.Helper()
-	s, err := r.p.Dial(to, loop.DialOptions{}, tokenClient)
-	if err != nil {
-		r.Fatal(err)
-	}
-	return s
-}
-
-func (r *rig) accept(l loop.Listener) (s loop.Socket, a loop.Accepted) {
-	r.Helper()
-	r.until("a connection", func() bool {
-		if !r.last[tokenListener].In {
-			return false
-		}
-		var err error
-		if s, a, err = l.Accept(); err != nil && !errors.Is(err, loop.ErrAgain) {
-			r.Fatal(err)
-		}
-		return err == nil
-	})
-	r.p.Attach(s, tokenServer)
-	return s, a
-}
-
-func (r *rig) connected(s loop.Socket) {
-	r.Helper()
-	r.until("connecting", func() bool {
-		err := s.(loop.Connecting).ConnectError()
-		if err != nil && !errors.Is(err, loop.ErrAgain) {
-			r.Fatal(err)
-		}
-		return err == nil
-	})
-	s.Want(true, false)
-}
-
-// pair returns two connected sockets, tokenClient and tokenServer.
-func (r *rig) pair() (client, server loop.Socket) {
-	r.Helper()
-	l := r.listen()
-	client = r.dial(l.Addr())
-	server, _ = r.accept(l)
-	r.connected(client)
-	return client, server
-}
-
-func (r *rig) send(s loop.Socket, t loop.Token, p []byte) {
-	r.Helper()
-	s.Want(true, true)
-	r.until("room to write", func() bool {
-		for len(p) > 0 {
-			n, err := s.Write(p)
-			if errors.Is(err, loop.ErrAgain) {
-				return false
-			}
-			if err != nil {
-				r.Fatal(err)
-			}
-			p = p[n:]
-		}
-		return true
-	})
-	s.Want(true, false)
-}
-
-// recv reads n bytes from t when it is reported.
-func (r *rig) recv(s loop.Socket, t loop.Token, n int) []byte {
-	r.Helper()
-	var got []byte
-	r.until("data", func() bool {
-		if r.last[t].In {
-			got = r.drain(s, got, n)
-		}
-		return len(got) >= n
-	})
-	return got
-}
-
-func (r *rig) drain(s loop.Socket, got []byte, n int) []byte {
-	r.Helper()
-	b := make([]byte, n)
-	for len(got) < n {
-		k, err := s.Read(b[:n-len(got)])
-		if errors.Is(err, loop.ErrAgain) {
-			return got
-		}
-		if err != nil {
-			r.Fatalf("read after %d bytes: %v", len(got), err)
-		}
-		got = append(got, b[:k]...)
-	}
-	return got
-}
-
-// ends reads until an error, and wants that one, twice.
-func (r *rig) ends(s loop.Socket, t loop.Token, want error) {
-	r.Helper()
-	b := make([]byte, 4096)
-	r.until(want.Error(), func() bool {
-		if !r.last[t].In {
-			return false
-		}
-		_, err := s.Read(b)
-		if err == nil || errors.Is(err, loop.ErrAgain) {
-			return false
-		}
-		if !errors.Is(err, want) {
-			r.Fatalf("read: %v, want %v", err, want)
-		}
-		return true
-	})
-	if _, err := s.Read(b); !errors.Is(err, want) {
-		r.Fatalf("second read: %v, want %v again", err, want)
-	}
-}
-
 func TestDataGoesBothWaysAndReadsAnswerAgain(t *testing.T) {
 	contract(t, func(r *rig, _ maker) {
 		client, server := r.pair()
@@ -243,13 +41,21 @@ func TestAcceptedTellsBothAddressesAndNoRedirect(t *testing.T) { // R1.2
 		if err != nil {
 			r.Fatal(err)
 		}
-		r.dial(l.Addr())
-		_, a := r.accept(l)
+		s := r.dial(l.Addr())
+		s2, a := r.accept(l)
+		r.connected(s)
 		if a.Local != l.Addr() {
 			r.Errorf("Local = %s, want %s", a.Local, l.Addr())
 		}
 		if a.Remote.Addr() != r.host || a.Remote.Port() == 0 || !a.Remote.Addr().Is4() {
 			r.Errorf("Remote = %s, want a port of %s", a.Remote, r.host)
+		}
+		client, server := s.(loop.Addresser), s2.(loop.Addresser)
+		if local, remote := client.Addrs(); local != a.Remote || remote != a.Local {
+			r.Errorf("the client's addresses are %s, %s", local, remote)
+		}
+		if local, remote := server.Addrs(); local != a.Local || remote != a.Remote {
+			r.Errorf("the server's addresses are %s, %s", local, remote)
 		}
 		if a.OriginalDst.IsValid() {
 			r.Errorf("OriginalDst = %s of a connection that was not redirected", a.OriginalDst)
@@ -626,6 +432,65 @@ func TestWaitAppends(t *testing.T) {
 		after := r.p.Wait(before, mono.Time(1))
 		if !slices.Equal(before, after) {
 			r.Errorf("Wait changed what it was given: %+v", after)
+		}
+	})
+}
+
+// flow is one direction of a stream: what is written, and what was read of it.
+type flow struct {
+	data       []byte
+	sent, read int
+	fin        bool
+}
+
+func TestBothDirectionsAtOnceWithInterestChangingAtRandom(t *testing.T) { // R5.4
+	contract(t, func(r *rig, _ maker) {
+		client, server := r.pair()
+		rng := rand.New(rand.NewPCG(3, 4))
+		var up, down flow
+		for _, f := range []*flow{&up, &down} {
+			f.data = make([]byte, 600<<10)
+			for i := range f.data {
+				f.data[i] = byte(rng.Uint32())
+			}
+		}
+		buf := make([]byte, 40<<10)
+		side := func(s loop.Socket, ev loop.Ready, out, in *flow) (done bool) {
+			if ev.Err {
+				r.Fatalf("reported %+v", ev)
+			}
+			if ev.In {
+				n, err := s.Read(buf[:1+rng.IntN(len(buf))])
+				switch {
+				case err == io.EOF && in.read < len(in.data), err != nil && err != io.EOF && !errors.Is(err, loop.ErrAgain):
+					r.Fatalf("read %d bytes, then %v", in.read, err)
+				case !bytes.Equal(buf[:n], in.data[in.read:in.read+n]):
+					r.Fatalf("wrong bytes at %d", in.read)
+				}
+				in.read += n
+				in.fin = err == io.EOF
+			}
+			if ev.Out && out.sent < len(out.data) {
+				n, err := s.Write(out.data[out.sent:min(len(out.data), out.sent+1+rng.IntN(100<<10))])
+				if err != nil && !errors.Is(err, loop.ErrAgain) {
+					r.Fatal(err)
+				}
+				if out.sent += n; out.sent == len(out.data) {
+					if err := s.CloseWrite(); err != nil {
+						r.Fatal(err)
+					}
+				}
+			}
+			s.Want(!in.fin && rng.IntN(3) > 0, out.sent < len(out.data) && rng.IntN(3) > 0)
+			return in.fin && out.sent == len(out.data)
+		}
+		a, b := false, false
+		for end := r.p.Now().Add(30 * time.Second); !a || !b; r.wait(time.Millisecond) {
+			if r.p.Now() > end {
+				r.Fatalf("up %d, %d; down %d, %d of %d bytes", up.sent, up.read, down.sent, down.read, len(up.data))
+			}
+			a = side(client, r.last[tokenClient], &up, &down) || a
+			b = side(server, r.last[tokenServer], &down, &up) || b
 		}
 	})
 }

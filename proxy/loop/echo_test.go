@@ -54,6 +54,7 @@ func (l *load) client(i int) error {
 	start := time.Now()
 	for n := i; n < l.Requests; n += l.Conns {
 		if l.Rate > 0 {
+			//house:sleep the schedule of an open-loop load
 			time.Sleep(time.Until(start.Add(time.Duration(n) * time.Second / time.Duration(l.Rate))))
 		}
 		if _, err := c.Write(b); err != nil {

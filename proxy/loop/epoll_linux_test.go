@@ -453,6 +453,7 @@ func TestAnIdleWorkerDoesNotWakeUp(t *testing.T) {
 		w.Run()
 		close(ended)
 	}()
+	//house:sleep if too short, the first turns are counted as idle ones: three are allowed
 	time.Sleep(50 * time.Millisecond)
 	count := func() (n uint64) {
 		answer := make(chan uint64)
@@ -460,6 +461,7 @@ func TestAnIdleWorkerDoesNotWakeUp(t *testing.T) {
 		return <-answer
 	}
 	before := count()
+	//house:sleep what must not happen has no event to wait for
 	time.Sleep(500 * time.Millisecond)
 	// The second count's own wake-up is one turn; one more is the wake-up's
 	// eventfd if the worker was just on its way to sleep.

@@ -90,7 +90,7 @@ func (s *source) ready(bits uint32) Ready {
 		Hup:   bits&unix.EPOLLHUP != 0 && s.err == nil,
 	}
 	if bits&over != 0 && !r.In && s.inSet {
-		s.control(unix.EPOLL_CTL_DEL, 0)
+		_ = s.control(unix.EPOLL_CTL_DEL, 0) // it is in the set
 		s.inSet, s.have = false, unix.EPOLLHUP
 	}
 	return r
@@ -104,7 +104,8 @@ func (s *source) close() {
 	if s.poller != nil {
 		s.poller.sources[s.fd] = nil
 	}
-	unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.fd), 0, 0)
+	// The descriptor is gone whatever close answers (close(2)).
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.fd), 0, 0)
 }
 
 type epollSocket struct {
@@ -211,6 +212,19 @@ func (s *epollSocket) ConnectError() error {
 	return nil
 }
 
+// Addrs implements Addresser.
+func (s *epollSocket) Addrs() (local, remote netip.AddrPort) {
+	sa, err := unix.Getpeername(int(s.fd))
+	if s.closed || err != nil {
+		return netip.AddrPort{}, netip.AddrPort{}
+	}
+	local, err = localAddr(int(s.fd))
+	if err != nil {
+		return netip.AddrPort{}, netip.AddrPort{}
+	}
+	return local, addrPort(sa)
+}
+
 // SetUserTimeout implements UserTimeouter.
 func (s *epollSocket) SetUserTimeout(d time.Duration) error { return setUserTimeout(int(s.fd), d) }
 
@@ -237,9 +251,8 @@ func (e *Epoll) Dial(addr netip.AddrPort, opts DialOptions, t Token) (Socket, er
 
 type epollListener struct {
 	source
-	addr   netip.AddrPort
-	opts   ListenOptions
-	paused bool
+	addr netip.AddrPort
+	opts ListenOptions
 }
 
 // Listen implements Poller.

@@ -64,6 +64,7 @@ type goState struct {
 // NewGoroutines returns a poller that works on every system.
 func NewGoroutines(GoroutinesConfig) *Goroutines {
 	p := &Goroutines{wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	//house:background it ends in Close, as everything of a poller does
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -179,11 +180,7 @@ func (p *Goroutines) start(f func()) {
 	if p.closed {
 		return
 	}
-	p.work.Add(1)
-	go func() { // ends when f's descriptor is closed, at the latest in Close
-		defer p.work.Done()
-		f()
-	}()
+	p.work.Go(f) // ends when f's descriptor is closed, at the latest in Close
 }
 
 func (p *Goroutines) slot() []byte {

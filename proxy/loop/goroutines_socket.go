@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -260,6 +261,16 @@ func (s *goSocket) ConnectError() error {
 		return s.err
 	}
 	return nil
+}
+
+// Addrs implements Addresser.
+func (s *goSocket) Addrs() (local, remote netip.AddrPort) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if s.conn == nil {
+		return netip.AddrPort{}, netip.AddrPort{}
+	}
+	return tcpAddr(s.conn.LocalAddr()), tcpAddr(s.conn.RemoteAddr())
 }
 
 // SetUserTimeout implements UserTimeouter.

@@ -67,6 +67,12 @@ type Connecting interface {
 	ConnectError() error
 }
 
+// Addresser is what every Socket implements. The addresses are never
+// IPv4-mapped IPv6; the zero value when the connection is not there (yet).
+type Addresser interface {
+	Addrs() (local, remote netip.AddrPort)
+}
+
 // UserTimeouter is what sockets over real TCP implement where the system can.
 type UserTimeouter interface {
 	// SetUserTimeout bounds how long written bytes may stay unacknowledged (R1.1:

@@ -27,11 +27,13 @@ func runProbe(addrs string) {
 	if err != nil {
 		panic(err)
 	}
+	//house:sleep another process cannot be seen going to sleep; if too short, less is tested
 	time.Sleep(300 * time.Millisecond) // all of the parent sleeps now
 	b := []byte{1}
 	if _, err := w.Write(b); err != nil {
 		panic(err)
 	}
+	//house:sleep likewise, until the worker is busy
 	time.Sleep(50 * time.Millisecond)
 	start := time.Now()
 	if _, err := g.Write(b); err != nil {

@@ -217,6 +217,7 @@ func TestAPostWakesAParkedWorker(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { w.Run(); close(ended) }()
 		for i := range 20 {
+			//house:sleep within the hold and beyond it; any length is correct
 			time.Sleep(time.Duration(i%4) * 300 * time.Microsecond) // within the hold, and beyond
 			answer := make(chan struct{})
 			w.Post(func() { close(answer) })
@@ -251,7 +252,7 @@ func TestOffloadedStepsAreBoundedAndRunDoneOnTheWorker(t *testing.T) {
 					n := running.Add(1)
 					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) //house:sleep so that steps overlap
 					running.Add(-1)
 					ran.Add(1)
 				}, func() {

@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"io"
+	"net"
 	"net/netip"
 	"syscall"
 	"time"
@@ -151,7 +152,6 @@ type end struct {
 	err        error // stays
 	closed     bool
 
-	socket *Socket // of a poller
 	member membership
 	poller *Poller
 	app    *Endpoint // or of a callback-driven endpoint
@@ -206,7 +206,7 @@ func (e *end) ready() (r loop.Ready, again bool) {
 func (e *end) read(b []byte) (int, error) {
 	switch {
 	case e.closed:
-		return 0, syscall.EBADF
+		return 0, net.ErrClosed
 	case len(b) == 0:
 		return 0, nil
 	case e.in.arrived > 0:
@@ -224,7 +224,7 @@ func (e *end) read(b []byte) (int, error) {
 func (e *end) write(b []byte) (int, error) {
 	switch {
 	case e.closed:
-		return 0, syscall.EBADF
+		return 0, net.ErrClosed
 	case e.err != nil:
 		return 0, e.err
 	case e.out.fin:

@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -169,7 +170,7 @@ func (l *Listener) membership() *membership { return &l.member }
 func (l *Listener) Accept() (loop.Socket, loop.Accepted, error) {
 	switch {
 	case l.closed:
-		return nil, loop.Accepted{}, syscall.EINVAL
+		return nil, loop.Accepted{}, net.ErrClosed
 	case len(l.backlog) == 0:
 		return nil, loop.Accepted{}, loop.ErrAgain
 	}

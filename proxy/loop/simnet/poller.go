@@ -307,5 +307,5 @@ func (s *Socket) ConnectError() error {
 // ID numbers the socket in the world's trace.
 func (s *Socket) ID() uint64 { return s.e.id }
 
-// Addrs are the socket's own address and its peer's.
+// Addrs implements loop.Addresser.
 func (s *Socket) Addrs() (local, remote netip.AddrPort) { return s.e.local, s.e.remote }
