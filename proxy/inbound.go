@@ -23,23 +23,27 @@ import (
 
 // inbound is one accepted connection from the network.
 type inbound struct {
-	s      *shard
-	a      *app
-	c      *wire.Conn
-	link   connLink
-	client mesh.Identity // from the certificate; empty in plaintext
-	peer   bool          // mutual TLS of the mesh
-	tcp    bool          // inside tulle/tcp: the client waits for a result (R5.4)
-	told   bool          // the result was sent
-	h2     *exchange.H2Server
-	tun    func() // resets the tunnel
-	dial   *inDial
-	over   bool
+	s        *shard
+	a        *app
+	c        *wire.Conn
+	link     connLink
+	client   mesh.Identity // from the certificate; empty in plaintext
+	clientID []byte        // the same, as a field's value
+	peer     bool          // mutual TLS of the mesh
+	tcp      bool          // inside tulle/tcp: the client waits for a result (R5.4)
+	told     bool          // the result was sent
+	h2       *exchange.H2Server
+	tun      func() // resets the tunnel
+	dial     *inDial
+	over     bool
 
 	stats *metrics.HTTP
 	authz *metrics.Authz
 	rule  string // of stats and authz
 }
+
+// fieldClientID is the name of the field that tells the application who asks.
+var fieldClientID = []byte(hop.FieldClientID) //nolint:gochecknoglobals // a constant
 
 // openPort accepts a connection for a mapped port (machines without a redirect).
 func (s *shard) openPort(app netip.AddrPort) func(loop.Socket, wire.Info, netip.AddrPort) {
@@ -98,6 +102,7 @@ func (i *inbound) secured(err error) {
 	}
 	sess := i.c.Session()
 	i.client, i.peer = sess.Peer(), true
+	i.clientID = []byte(i.client)
 	if sess.ALPN() == hop.ALPNHTTP {
 		i.h2 = exchange.ServeH2(i.s.serverParams(i, true), i.s.h2Config(), i.c, nil)
 		return
@@ -206,7 +211,7 @@ func (i *inbound) drain() {
 func (i *inbound) Request(h *head.Head) (exchange.Director, bool) {
 	hop.Strip(h)
 	if i.client != "" {
-		h.Add([]byte(hop.FieldClientID), []byte(i.client))
+		h.Add(fieldClientID, i.clientID)
 	}
 	return (*receive)(i), i.peer
 }

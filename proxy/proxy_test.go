@@ -31,12 +31,13 @@ type half struct {
 	d *meshtest.Discovery
 }
 
-func start(t *testing.T, cfg proxy.Config, a *meshtest.Authority, id mesh.Identity) half {
+func start(t testing.TB, cfg proxy.Config, a *meshtest.Authority, id mesh.Identity) half {
 	t.Helper()
 	d := meshtest.NewDiscovery()
 	p, err := proxy.New(cfg, proxy.Deps{
 		Log: zaptest.NewLogger(t), Credentials: a.Credentials(id), Discovery: d,
-		Poller: func(int) (loop.Poller, error) { return loop.NewPoller(loop.EpollConfig{}) },
+		// Never a raw wait: several workers share this process's two processors.
+		Poller: func(int) (loop.Poller, error) { return loop.NewPoller(loop.EpollConfig{Hold: -1}) },
 		Steps:  loop.NewSteps(2),
 	})
 	if err != nil {
@@ -50,7 +51,7 @@ func start(t *testing.T, cfg proxy.Config, a *meshtest.Authority, id mesh.Identi
 	return half{p, d}
 }
 
-func pair(t *testing.T, app netip.AddrPort) netip.AddrPort {
+func pair(t testing.TB, app netip.AddrPort) netip.AddrPort {
 	t.Helper()
 	a := meshtest.NewAuthority(time.Now)
 	quick := proxy.Timeouts{LameDuck: time.Millisecond, Drain: 2 * time.Second}

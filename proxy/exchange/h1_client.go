@@ -50,7 +50,7 @@ type H1Client struct {
 	got        int64
 	respDone   bool
 	respClose  bool
-	respHead   bool
+	respWhole  bool // all of the response was given to the exchange
 	tunnel     bool
 }
 
@@ -65,7 +65,7 @@ func NewH1Client(p *ClientParams, owner H1Owner, c *wire.Conn) *H1Client {
 func (k *H1Client) Assign(x *Exchange) {
 	k.x = x
 	k.used++
-	k.written, k.reqDone, k.respDone, k.respClose, k.respHead, k.upgrade = false, false, false, false, false, false
+	k.written, k.reqDone, k.respDone, k.respClose, k.respWhole, k.upgrade = false, false, false, false, false, false
 	k.got, k.unconsumed = 0, 0
 	x.Opened(k)
 }
@@ -206,7 +206,7 @@ func (k *H1Client) Consume(n int) {
 // Detach implements Stream.
 func (k *H1Client) Detach() {
 	k.x = nil
-	if !k.respDone || !k.reqDone {
+	if !k.respWhole || !k.reqDone {
 		k.leave(true)
 	}
 }
@@ -259,18 +259,19 @@ func (k *H1Client) event(ev *h1.Event) {
 			return
 		}
 		k.unconsumed += len(ev.Data)
-		x.ResponseData(ev.Data, k.got == k.length)
+		k.respWhole = k.got == k.length
+		x.ResponseData(ev.Data, k.respWhole)
 		if k.unconsumed > wire.High && !k.gone {
 			k.c.Pause()
 		}
 	case h1.EventTrailers:
 		k.length = k.got
-		k.respDone = true
+		k.respDone, k.respWhole = true, true
 		if x != nil {
 			x.ResponseTrailers(ev.Head)
 		}
 	case h1.EventEnd:
-		k.respDone = true
+		k.respDone, k.respWhole = true, true
 		if x != nil && k.got != k.length {
 			x.ResponseData(nil, true)
 		}
@@ -282,7 +283,6 @@ func (k *H1Client) event(ev *h1.Event) {
 }
 
 func (k *H1Client) head(h *head.Head) {
-	k.respHead = true
 	k.respClose = h.Close
 	k.length = h.Length
 	none := h.Framing == head.FramingNone || h.Framing == head.FramingLength && h.Length == 0 || k.headOnly
@@ -291,6 +291,7 @@ func (k *H1Client) head(h *head.Head) {
 	} else if h.Framing != head.FramingLength {
 		k.length = -1
 	}
+	k.respWhole = none
 	if k.x != nil {
 		k.x.ResponseHead(h, none)
 	}
@@ -409,7 +410,7 @@ func (k *H1Client) tunnelled(p []byte, end bool) {
 	}
 	k.unconsumed += len(p)
 	if end {
-		k.respDone = true
+		k.respDone, k.respWhole = true, true
 	}
 	x.ResponseData(p, end)
 	if k.gone {

@@ -2,19 +2,29 @@
 // in, events out; heads in, bytes out.
 //
 // The parser is strict, because leniency is how requests are smuggled (rule
-// R3.4): one reading of a message, or a refusal. White space around a field's
-// value is not kept; everything else of a head is, but the fields of one hop
-// (rule R3.2).
+// R3.4): one reading of a message, or a refusal. What it reads does not depend
+// on how the bytes were cut into pieces. Of a head it keeps everything but the
+// fields of one hop (rule R3.2), white space around a field's value and chunk
+// extensions.
+//
+// Where the RFCs leave a choice:
+//   - A Content-Length is one field of decimal digits; a repeated one is refused,
+//     also when both say the same (RFC 9112, section 6.3 would allow it).
+//   - Of transfer codings gzip, deflate and compress may stand before chunked;
+//     others are unknown to many servers, which then see another message: 501.
+//   - Trailers that frame, route or authenticate (RFC 9110, section 6.5.1) are
+//     refused, not dropped: nobody sends them by accident. Trailers with the
+//     mesh's own prefix are dropped (rule R5.5).
+//   - A '#' in a request target is refused: servers differ on what follows it.
+//   - Transfer-Encoding in a 1xx or 204, or a body announced there, is refused.
+//   - HTTP/1.x above 1.1 gets 505.
 package h1
 
-import (
-	"github.com/tulle-mesh/tulle/proxy/head"
-	"github.com/tulle-mesh/tulle/proxy/slab"
-)
+import "github.com/tulle-mesh/tulle/proxy/head"
 
 // Limits of a head (rule R1.5). Zero fields are the defaults.
 type Limits struct {
-	HeaderBytes int // 64 KiB
+	HeaderBytes int // 64 KiB: start line, fields and the empty line; trailers by themselves
 	HeaderCount int // 256
 	TargetBytes int // 32 KiB
 }
@@ -66,7 +76,8 @@ type Event struct {
 
 // Error says why a message was refused.
 type Error struct {
-	// Status is what a server answers: 400, 414, 431, 505; 0 when the message was cut.
+	// Status is what a server answers: 400, 414, 431, 501, 505; 502 when a
+	// response was refused; 0 when the message was cut.
 	Status int
 	Reason string // a constant
 	// Truncated: the peer ended in the middle of the message (rule R3.6).
@@ -83,47 +94,4 @@ type Expect struct {
 	Head    bool // HEAD: no body
 	Connect bool // CONNECT: a 2xx is a tunnel
 	Upgrade bool // the request offered an upgrade: 101 is allowed
-}
-
-type state uint8
-
-const (
-	stateHead state = iota
-	stateLength
-	stateClose
-	stateChunkSize
-	stateChunkData
-	stateChunkEnd
-	stateTrailers
-	stateEnd  // EventEnd is due
-	stateDone // waiting for NextMessage
-	stateTunnel
-	stateFailed
-)
-
-// maxChunkLine bounds a chunk's size line with its extensions, in bytes.
-const maxChunkLine = 4 << 10
-
-// Parser reads one message after the other. It keeps no bytes between messages.
-type Parser struct {
-	role Role
-	lim  Limits
-	pool *slab.Pool
-
-	in     []byte // what is parsed now: the caller's, or stash
-	pos    int
-	stash  []byte // owned, of pool
-	own    bool   // in is stash
-	state  state
-	left   int64 // of the body or chunk
-	lines  scan
-	exp    Expect
-	h      head.Head
-	trail  head.Head
-	failed Error
-}
-
-// NewParser returns a parser of requests or responses.
-func NewParser(role Role, lim Limits, pool *slab.Pool) *Parser {
-	return &Parser{role: role, lim: lim.withDefaults(), pool: pool}
 }

@@ -6,41 +6,41 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/head"
 )
 
+// maxNamed bounds the fields that one message's Connection may name.
+const maxNamed = 8
+
 // connection gathers, while a head is parsed, what its fields say of framing
 // and of this connection.
 type connection struct {
 	hosts     int
 	lengths   int
 	codings   int
-	chunked   bool
+	upgrades  int // Upgrade fields
 	close     bool
 	keepAlive bool
-	upgrade   bool      // Connection: upgrade
-	named     [8][]byte // fields that Connection names
-	names     int
-	upgrades  int // Upgrade fields
+	upgrade   bool // Connection: upgrade
 	h2c       bool
-	protocol  []byte
+	protocol  []byte           // the value of Upgrade
+	named     [maxNamed][]byte // fields that Connection names
+	names     int
 }
 
-// note looks at one field; keep is false for those of this hop (rule R3.2).
-// One case per field that means something to a proxy.
+// note looks at one field; keep is false for those of this hop (rule R3.2). It
+// has one case per field that means something to a proxy.
 func (c *connection) note(h *head.Head, f *head.Field) (keep bool, err *Error) {
 	n := f.Name
 	switch len(n) {
 	case 2:
 		if head.EqualFold(n, "te") {
-			keep = hasToken(f.Value, "trailers")
-			f.Value = teTrailers
-			return keep, nil
+			return onlyTrailers(f), nil
 		}
 	case 4:
-		if head.EqualFold(n, "host") {
+		if head.EqualFold(n, "host") && h.Status == 0 {
 			return true, c.host(h, f.Value)
 		}
 	case 6:
 		if head.EqualFold(n, "expect") && head.EqualFold(f.Value, "100-continue") {
-			h.Expect = true
+			h.Expect = h.Version >= 11 // RFC 9110, section 10.1.1
 		}
 	case 7:
 		if head.EqualFold(n, "upgrade") {
@@ -68,14 +68,23 @@ func (c *connection) note(h *head.Head, f *head.Field) (keep bool, err *Error) {
 	return true, nil
 }
 
-// teTrailers is all of a TE field that goes on.
-var teTrailers = []byte("trailers") //nolint:gochecknoglobals // a constant
+var teTrailers = []byte("trailers")
+
+// onlyTrailers leaves "trailers" of a TE field, and reports whether it was there.
+func onlyTrailers(f *head.Field) bool {
+	if head.EqualFold(f.Value, "trailers") {
+		return true
+	}
+	keep := hasToken(f.Value, "trailers")
+	f.Value = teTrailers
+	return keep
+}
 
 func (c *connection) host(h *head.Head, v []byte) *Error {
 	if c.hosts++; c.hosts > 1 {
 		return bad("two Host fields")
 	}
-	if !validHost(v) {
+	if _, _, ok := splitHost(v); !ok {
 		return bad("bad Host")
 	}
 	h.Authority = v
@@ -101,32 +110,37 @@ func (c *connection) length(h *head.Head, v []byte) *Error {
 }
 
 // coding checks a Transfer-Encoding: its last coding, and only that, is chunked.
+// Of the others those of RFC 9112, section 7.2 pass; a server that does not know
+// a coding may see another message than we do.
 func (c *connection) coding(h *head.Head, v []byte) *Error {
 	if c.codings++; c.codings > 1 {
 		return bad("two Transfer-Encoding fields")
 	}
-	if h.Version == 10 {
+	if h.Version < 11 {
 		return bad("Transfer-Encoding in HTTP/1.0")
 	}
-	for len(v) > 0 {
-		one, rest, more := bytes.Cut(v, []byte(","))
+	for more := true; more; {
+		var one []byte
+		one, v, more = bytes.Cut(v, []byte(","))
 		one = trim(one)
-		chunked := head.EqualFold(one, "chunked")
-		if len(one) == 0 || chunked == more {
-			return bad("Transfer-Encoding does not end in chunked")
+		switch {
+		case head.EqualFold(one, "chunked") == more, len(one) == 0:
+			return bad("Transfer-Encoding does not end in one chunked")
+		case more && !knownCoding(one):
+			return &Error{Status: 501, Reason: "unknown transfer coding"}
 		}
-		for _, b := range one {
-			if !isToken(b) {
-				return bad("bad Transfer-Encoding")
-			}
-		}
-		v = rest
-		c.chunked = chunked
 	}
-	if !c.chunked {
-		return bad("Transfer-Encoding does not end in chunked")
-	}
+	h.Framing = head.FramingChunked
 	return nil
+}
+
+func knownCoding(name []byte) bool {
+	for _, n := range [...]string{"gzip", "x-gzip", "deflate", "compress", "x-compress"} {
+		if head.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // connection reads the options of a Connection field. It may not name fields
@@ -144,9 +158,11 @@ func (c *connection) connection(v []byte) *Error {
 			c.keepAlive = true
 		case head.EqualFold(one, "upgrade"):
 			c.upgrade = true
-		case forbiddenOption(one):
+		case neverNamed(one):
 			return bad("Connection names a field that is not of one hop")
-		case c.names == len(c.named):
+		case span(one, classToken) != len(one):
+			return bad("bad Connection")
+		case c.names == maxNamed:
 			return bad("Connection names too many fields")
 		default:
 			c.named[c.names] = one
@@ -156,7 +172,7 @@ func (c *connection) connection(v []byte) *Error {
 	return nil
 }
 
-func forbiddenOption(o []byte) bool {
+func neverNamed(o []byte) bool {
 	for _, n := range [...]string{"host", "content-length", "transfer-encoding", "cookie", "authorization"} {
 		if head.EqualFold(o, n) {
 			return true
@@ -165,20 +181,14 @@ func forbiddenOption(o []byte) bool {
 	return reserved(o)
 }
 
-func reserved(n []byte) bool {
-	return len(n) > 5 && head.EqualFold(n[:5], "tulle") && (n[5] == '-' || n[5] == '_')
-}
-
 // finishRequest applies what was gathered to a request.
 func (c *connection) finishRequest(h *head.Head) *Error {
-	switch {
-	case c.lengths > 0 && c.codings > 0:
-		return bad("Content-Length and Transfer-Encoding")
-	case c.hosts == 0 && h.Version == 11:
+	if c.hosts == 0 && h.Version == 11 {
 		return bad("no Host")
 	}
-	c.frame(h)
-	h.Close = c.close || h.Version == 10 && !c.keepAlive
+	if err := c.finish(h); err != nil {
+		return err
+	}
 	if c.upgrades > 0 {
 		if c.upgrades == 1 && c.upgrade && !c.h2c && h.Version == 11 && len(c.protocol) > 0 {
 			h.Upgrade = c.protocol
@@ -189,38 +199,49 @@ func (c *connection) finishRequest(h *head.Head) *Error {
 	return nil
 }
 
-// finishResponse applies what was gathered to a response. Upgrade stays: 101
-// and 426 need it.
+// finishResponse applies what was gathered to a response. Its Upgrade stays but
+// for h2c: 101 and 426 need it.
 func (c *connection) finishResponse(h *head.Head) *Error {
-	if c.lengths > 0 && c.codings > 0 {
-		return bad("Content-Length and Transfer-Encoding")
+	if h.Status < 200 || h.Status == 204 { // RFC 9112, section 6.1, and RFC 9110, section 8.6
+		if c.codings > 0 || h.Length > 0 {
+			return bad("body announced where there is none")
+		}
 	}
-	c.frame(h)
-	h.Close = c.close || h.Version == 10 && !c.keepAlive
+	if c.h2c {
+		if h.Status == 101 {
+			return bad("switch to a protocol that was not offered")
+		}
+		removeField(h, "upgrade")
+	}
 	if h.Status == 101 {
 		h.Upgrade = c.protocol
 	}
-	return nil
+	return c.finish(h)
 }
 
-func (c *connection) frame(h *head.Head) {
-	switch {
-	case c.chunked:
-		h.Framing = head.FramingChunked
-	case c.lengths > 0:
+func (c *connection) finish(h *head.Head) *Error {
+	if c.lengths > 0 {
+		if c.codings > 0 {
+			return bad("Content-Length and Transfer-Encoding")
+		}
 		h.Framing = head.FramingLength
 	}
+	h.Close = c.close || h.Version == 10 && !c.keepAlive
 	if c.names > 0 {
 		c.removeNamed(h)
 	}
+	return nil
 }
 
 // removeNamed takes out the fields that Connection named.
 func (c *connection) removeNamed(h *head.Head) {
 	out := h.Fields[:0]
 	for i := range h.Fields {
-		if !c.isNamed(h.Fields[i].Name) {
-			out = append(out, h.Fields[i])
+		f := &h.Fields[i]
+		if !c.isNamed(f.Name) {
+			out = append(out, *f)
+		} else if head.EqualFold(f.Name, "expect") {
+			h.Expect = false
 		}
 	}
 	h.Fields = out
@@ -229,41 +250,6 @@ func (c *connection) removeNamed(h *head.Head) {
 func (c *connection) isNamed(name []byte) bool {
 	for _, n := range c.named[:c.names] {
 		if bytes.EqualFold(n, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// removeField takes the fields called name out of h.
-func removeField(h *head.Head, name string) {
-	out := h.Fields[:0]
-	for i := range h.Fields {
-		if !head.EqualFold(h.Fields[i].Name, name) {
-			out = append(out, h.Fields[i])
-		}
-	}
-	h.Fields = out
-}
-
-func trim(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-		b = b[1:]
-	}
-	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
-		b = b[:len(b)-1]
-	}
-	return b
-}
-
-// hasToken reports whether a comma-separated list has token, in any case.
-// Parameters behind a token are passed over.
-func hasToken(list []byte, token string) bool {
-	for len(list) > 0 {
-		var one []byte
-		one, list, _ = bytes.Cut(list, []byte(","))
-		one, _, _ = bytes.Cut(one, []byte(";"))
-		if head.EqualFold(trim(one), token) {
 			return true
 		}
 	}

@@ -83,8 +83,12 @@ func appendField(dst []byte, f *head.Field) []byte {
 	return append(dst, crlf...)
 }
 
-// AppendChunk appends data, which is not empty, as one chunk.
+// AppendChunk appends data as one chunk; nothing when there is no data, since an
+// empty chunk would end the body.
 func AppendChunk(dst, data []byte) []byte {
+	if len(data) == 0 {
+		return dst
+	}
 	dst = strconv.AppendInt(dst, int64(len(data)), 16)
 	dst = append(dst, crlf...)
 	dst = append(dst, data...)
