@@ -4,10 +4,10 @@ import "encoding/binary"
 
 // Classes of bytes, one bit each.
 const (
-	classToken  = 1 << iota // RFC 9110, section 5.6.2
-	classTarget             // what a request target may hold: no space, no control byte, no '#'
-	classHost               // a host's name or IPv4 address (RFC 3986, section 3.2.2), without ':' and brackets
-	classLiteral            // what stands between the brackets of an IP literal
+	classToken   = 1 << iota // RFC 9110, section 5.6.2
+	classTarget              // what a request target may hold: no space, no control byte, no '#'
+	classHost                // a host's name or IPv4 address (RFC 3986, section 3.2.2), without ':' and brackets
+	classLiteral             // what stands between the brackets of an IP literal
 )
 
 var classes = makeClasses()
