@@ -10,7 +10,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 
 	"github.com/tulle-mesh/tulle/controller/state"
@@ -100,4 +102,14 @@ func PeerIdentity(ctx context.Context) (mesh.Identity, error) {
 		return "", fmt.Errorf("the caller's certificate names %d URIs, want one SPIFFE ID", len(uris))
 	}
 	return mesh.ParseIdentity(uris[0].String())
+}
+
+// ServerOptions are what a grpc.Server that serves Discovery wants besides its credentials: it
+// notices proxies that are gone without a word, and takes no large requests.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(1 << 20),
+	}
 }

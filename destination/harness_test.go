@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -52,7 +53,7 @@ func newPlane(t testing.TB, cfg Config) *plane {
 		cfg.Store = state.NewStore(state.Settings{})
 	}
 	cfg.Identify = identify
-	p := &plane{t: t, store: cfg.Store, server: New(cfg), grpc: grpc.NewServer()}
+	p := &plane{t: t, store: cfg.Store, server: New(cfg), grpc: grpc.NewServer(ServerOptions()...)}
 	p.lis.Store(bufconn.Listen(1 << 20))
 	pb.RegisterDiscoveryServer(p.grpc, p.server)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -80,6 +81,7 @@ type proxy struct {
 	inbound *mesh.InboundPolicy
 	up      bool
 	refuse  func(discover.Update) error // nil takes all
+	late    time.Duration               // calls done within
 	mute    bool                        // never calls done
 	after   func(discover.Update)       // called when an update was applied
 	lose    func(*pb.SyncResponse) bool // messages that the network loses
@@ -184,7 +186,9 @@ func (x *proxy) Target(u discover.Update, done func(error)) {
 	if after != nil {
 		after(u)
 	}
-	if !mute {
+	if x.late > 0 {
+		time.AfterFunc(rand.N(x.late), func() { done(nil) })
+	} else if !mute {
 		done(nil)
 	}
 }
@@ -314,6 +318,6 @@ func terminate(s *state.Store, i int) {
 
 // settle lets d pass and everything that is due happen.
 func settle(d time.Duration) {
-	time.Sleep(d) // the bubble's clock
+	time.Sleep(d) //house:sleep its callers are in a bubble, whose clock it moves
 	synctest.Wait()
 }

@@ -22,15 +22,15 @@ const (
 // problems collects what there is to say of an object.
 type problems []status.Problem
 
-func (p *problems) broken(field, format string, args ...any) {
+func (p *problems) brokenf(field, format string, args ...any) {
 	*p = append(*p, status.Problem{Severity: status.Broken, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
-func (p *problems) ignored(field, format string, args ...any) {
+func (p *problems) ignoredf(field, format string, args ...any) {
 	*p = append(*p, status.Problem{Severity: status.Ignored, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
-func (p *problems) notice(field, format string, args ...any) {
+func (p *problems) noticef(field, format string, args ...any) {
 	*p = append(*p, status.Problem{Severity: status.Notice, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -50,7 +50,7 @@ func (p *problems) rules(annots map[string]string) state.PortRules {
 			r.Opaque = p.ranges(field, value)
 		case key == annotationDefault:
 			if d, err := mesh.ParseDefault(value); err != nil {
-				p.broken(field, "%v", err)
+				p.brokenf(field, "%v", err)
 			} else {
 				r.Default = &d
 			}
@@ -59,14 +59,14 @@ func (p *problems) rules(annots map[string]string) state.PortRules {
 			d, derr := mesh.ParseDefault(value)
 			switch {
 			case err != nil || n == 0:
-				p.broken(field, "%q is not a port", port)
+				p.brokenf(field, "%q is not a port", port)
 			case derr != nil:
-				p.broken(field, "%v", derr)
+				p.brokenf(field, "%v", derr)
 			default:
 				r.PortDefaults = append(r.PortDefaults, state.PortDefault{Port: uint16(n), Default: d})
 			}
 		case strings.HasPrefix(key, annotations):
-			p.notice(field, "is not an annotation that Tulle knows")
+			p.noticef(field, "is not an annotation that Tulle knows")
 		}
 	}
 	slices.SortFunc(r.PortDefaults, func(a, b state.PortDefault) int { return cmp.Compare(a.Port, b.Port) })
@@ -88,7 +88,7 @@ func (p *problems) ranges(field, value string) []state.PortRange {
 		a, err := strconv.ParseUint(from, 10, 16)
 		b, err2 := strconv.ParseUint(to, 10, 16)
 		if err != nil || err2 != nil || a == 0 || a > b {
-			p.broken(field, "%q is neither a port nor a range of ports", part)
+			p.brokenf(field, "%q is neither a port nor a range of ports", part)
 			continue
 		}
 		out = append(out, state.PortRange{From: uint16(a), To: uint16(b)})

@@ -45,7 +45,7 @@ func (p *problems) protocol(field string, name *string) mesh.Protocol {
 	}
 	known, ok := protocols[strings.ToLower(*name)]
 	if !ok {
-		p.notice(field, "%q is not a protocol that Tulle knows: the port's protocol is detected", *name)
+		p.noticef(field, "%q is not a protocol that Tulle knows: the port's protocol is detected", *name)
 	}
 	return known
 }

@@ -26,12 +26,12 @@ func Route(o *gatewayv1.HTTPRoute) (*state.Route, []status.Problem) {
 		p.parent(r, fmt.Sprintf("spec.parentRefs[%d]", i), &o.Spec.ParentRefs[i])
 	}
 	if len(o.Spec.ParentRefs) == 0 {
-		p.ignored("spec.parentRefs", "is empty: the route is attached to nothing")
+		p.ignoredf("spec.parentRefs", "is empty: the route is attached to nothing")
 	}
 	unsupported := len(p)
 	p.only("spec", o.Spec, "parentRefs", "rules")
 	if len(o.Spec.Rules) != 1 {
-		p.ignored("spec.rules", "has %d rules: any number but one is not supported yet", len(o.Spec.Rules))
+		p.ignoredf("spec.rules", "has %d rules: any number but one is not supported yet", len(o.Spec.Rules))
 	}
 	for i := range o.Spec.Rules {
 		p.rule(r, fmt.Sprintf("spec.rules[%d]", i), &o.Spec.Rules[i])
@@ -55,7 +55,7 @@ func (p *problems) only(field string, object any, supported ...string) {
 			continue
 		}
 		if !v.FieldByIndex(f.Index).IsZero() {
-			p.ignored(field+"."+name, "is not supported yet")
+			p.ignoredf(field+"."+name, "is not supported yet")
 		}
 	}
 }
@@ -69,11 +69,11 @@ func (p *problems) parent(r *state.Route, field string, ref *gatewayv1.ParentRef
 		kind = string(*ref.Kind)
 	}
 	if group != "" || kind != "Service" {
-		p.ignored(field, "is a %s: only Services (group \"\") are supported", kind)
+		p.ignoredf(field, "is a %s: only Services (group \"\") are supported", kind)
 		return
 	}
 	if ref.SectionName != nil {
-		p.ignored(field+".sectionName", "is not supported yet: name the port instead")
+		p.ignoredf(field+".sectionName", "is not supported yet: name the port instead")
 		return
 	}
 	parent := state.RouteParent{Service: state.Name{Namespace: r.Name.Namespace, Name: string(ref.Name)}}
@@ -82,7 +82,7 @@ func (p *problems) parent(r *state.Route, field string, ref *gatewayv1.ParentRef
 	}
 	if ref.Port != nil {
 		var ok bool
-		if parent.Port, ok = p.port(field+".port", int32(*ref.Port)); !ok {
+		if parent.Port, ok = p.port(field+".port", *ref.Port); !ok {
 			return
 		}
 	}
@@ -93,7 +93,7 @@ func (p *problems) rule(r *state.Route, field string, rule *gatewayv1.HTTPRouteR
 	p.only(field, *rule, "name", "matches", "backendRefs")
 	for i := range rule.Matches {
 		if !takesAll(&rule.Matches[i]) {
-			p.ignored(fmt.Sprintf("%s.matches[%d]", field, i), "is not supported yet")
+			p.ignoredf(fmt.Sprintf("%s.matches[%d]", field, i), "is not supported yet")
 		}
 	}
 	for i := range rule.BackendRefs {
@@ -115,23 +115,23 @@ func (p *problems) backend(r *state.Route, field string, ref *gatewayv1.HTTPBack
 	p.only(field, *ref, "group", "kind", "namespace", "name", "port", "weight")
 	switch {
 	case ref.Group != nil && *ref.Group != "", ref.Kind != nil && *ref.Kind != "Service":
-		p.ignored(field+".kind", "is not supported yet: want a Service")
+		p.ignoredf(field+".kind", "is not supported yet: want a Service")
 		return
 	case ref.Namespace != nil && string(*ref.Namespace) != r.Name.Namespace:
-		p.ignored(field+".namespace", "differs from the route's, which is not supported yet (ReferenceGrant)")
+		p.ignoredf(field+".namespace", "differs from the route's, which is not supported yet (ReferenceGrant)")
 		return
 	case ref.Port == nil:
-		p.ignored(field+".port", "is missing: a Service needs one")
+		p.ignoredf(field+".port", "is missing: a Service needs one")
 		return
 	}
-	port, ok := p.port(field+".port", int32(*ref.Port))
+	port, ok := p.port(field+".port", *ref.Port)
 	if !ok {
 		return
 	}
 	weight := uint32(1)
 	if ref.Weight != nil {
 		if *ref.Weight < 0 || *ref.Weight > maxWeight {
-			p.broken(field+".weight", "%d: want 0 to %d", *ref.Weight, maxWeight)
+			p.brokenf(field+".weight", "%d: want 0 to %d", *ref.Weight, maxWeight)
 			return
 		}
 		weight = uint32(*ref.Weight)

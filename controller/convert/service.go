@@ -27,7 +27,7 @@ func Namespace(o *corev1.Namespace) (*state.Namespace, []status.Problem) {
 func Service(o *corev1.Service) (*state.Service, []status.Problem) {
 	var p problems
 	if o.Spec.Type == corev1.ServiceTypeExternalName {
-		p.ignored("spec.type", "ExternalName is not supported yet")
+		p.ignoredf("spec.type", "ExternalName is not supported yet")
 		return nil, p
 	}
 	s := &state.Service{
@@ -43,14 +43,14 @@ func Service(o *corev1.Service) (*state.Service, []status.Problem) {
 		case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
 			s.SameZone = true
 		default:
-			p.ignored("spec.trafficDistribution", "%q is not supported yet", *d)
+			p.ignoredf("spec.trafficDistribution", "%q is not supported yet", *d)
 		}
 	}
 	if l := o.Spec.InternalTrafficPolicy; l != nil && *l == corev1.ServiceInternalTrafficPolicyLocal {
-		p.ignored("spec.internalTrafficPolicy", "%q is not supported yet", *l)
+		p.ignoredf("spec.internalTrafficPolicy", "%q is not supported yet", *l)
 	}
 	if a := o.Spec.SessionAffinity; a != "" && a != corev1.ServiceAffinityNone {
-		p.ignored("spec.sessionAffinity", "%q is not supported yet", a)
+		p.ignoredf("spec.sessionAffinity", "%q is not supported yet", a)
 	}
 	if p.isBroken() {
 		return nil, p
@@ -79,7 +79,7 @@ func (p *problems) clusterIPs(spec *corev1.ServiceSpec) []netip.Addr {
 func (p *problems) addr(field, s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
-		p.broken(field, "%q is not an IP address", s)
+		p.brokenf(field, "%q is not an IP address", s)
 		return netip.Addr{}, false
 	}
 	return a.Unmap(), true
@@ -87,7 +87,7 @@ func (p *problems) addr(field, s string) (netip.Addr, bool) {
 
 func (p *problems) port(field string, n int32) (uint16, bool) {
 	if n < 1 || n > 65535 {
-		p.broken(field, "%d is not a port: want 1 to 65535", n)
+		p.brokenf(field, "%d is not a port: want 1 to 65535", n)
 		return 0, false
 	}
 	return uint16(n), true
@@ -102,7 +102,7 @@ func (p *problems) servicePort(s *state.Service, field string, o *corev1.Service
 		return
 	}
 	if slices.ContainsFunc(s.Ports, func(q state.ServicePort) bool { return q.Port == port }) {
-		p.broken(field+".port", "%d is there twice", port)
+		p.brokenf(field+".port", "%d is there twice", port)
 		return
 	}
 	row := state.ServicePort{
@@ -123,11 +123,11 @@ func Slice(o *discoveryv1.EndpointSlice) (*state.Slice, []status.Problem) {
 	var p problems
 	service := o.Labels[discoveryv1.LabelServiceName]
 	if service == "" {
-		p.ignored("metadata.labels", "name no Service: want %s", discoveryv1.LabelServiceName)
+		p.ignoredf("metadata.labels", "name no Service: want %s", discoveryv1.LabelServiceName)
 		return nil, p
 	}
 	if o.AddressType == discoveryv1.AddressTypeFQDN {
-		p.ignored("addressType", "FQDN is not supported")
+		p.ignoredf("addressType", "FQDN is not supported")
 		return nil, p
 	}
 	s := &state.Slice{Name: state.Name{Namespace: o.Namespace, Name: o.Name}, Service: service}
@@ -148,7 +148,7 @@ func (p *problems) slicePort(s *state.Slice, field string, o *discoveryv1.Endpoi
 		return
 	}
 	if o.Port == nil {
-		p.ignored(field, "without a number is not supported")
+		p.ignoredf(field, "without a number is not supported")
 		return
 	}
 	port, ok := p.port(field+".port", *o.Port)

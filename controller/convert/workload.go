@@ -24,17 +24,17 @@ func Workload(o *policyv1alpha1.ExternalWorkload, trustDomain string) (*state.Wo
 	}
 	id, err := mesh.ParseIdentity(string(mesh.NewIdentity(trustDomain, o.Namespace, account)))
 	if err != nil {
-		p.broken("spec.serviceAccount", "%v", err)
+		p.brokenf("spec.serviceAccount", "%v", err)
 	}
 	w.Identity = id
 	if n := o.Spec.Weight; n != nil {
 		if *n < 1 || *n > 1_000_000 {
-			p.broken("spec.weight", "%d: want 1 to 1000000", *n)
+			p.brokenf("spec.weight", "%d: want 1 to 1000000", *n)
 		}
 		w.Weight = uint32(*n)
 	}
 	if len(o.Spec.Addresses) == 0 {
-		p.broken("spec.addresses", "is empty: a workload has at least one")
+		p.brokenf("spec.addresses", "is empty: a workload has at least one")
 	}
 	for i, s := range o.Spec.Addresses {
 		if a, ok := p.addr(fmt.Sprintf("spec.addresses[%d]", i), s); ok && !slices.Contains(w.Addrs, a) {
@@ -42,7 +42,7 @@ func Workload(o *policyv1alpha1.ExternalWorkload, trustDomain string) (*state.Wo
 		}
 	}
 	if len(o.Spec.Ports) == 0 {
-		p.broken("spec.ports", "is empty: a workload has at least one")
+		p.brokenf("spec.ports", "is empty: a workload has at least one")
 	}
 	for i := range o.Spec.Ports {
 		p.workloadPort(w, fmt.Sprintf("spec.ports[%d]", i), &o.Spec.Ports[i])
@@ -59,7 +59,7 @@ func (p *problems) workloadPort(w *state.Workload, field string, o *policyv1alph
 		return
 	}
 	if slices.ContainsFunc(w.Ports, func(q state.WorkloadPort) bool { return q.Port == port }) {
-		p.broken(field+".port", "%d is there twice", port)
+		p.brokenf(field+".port", "%d is there twice", port)
 		return
 	}
 	w.Ports = append(w.Ports, state.WorkloadPort{

@@ -102,9 +102,12 @@ func (d *dir) read(all bool, suspects map[string]bool) look {
 func (d *dir) list() []string {
 	dirs := []string{d.root}
 	_ = filepath.WalkDir(d.root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // read says what is wrong; what can be watched is
+		}
 		switch {
-		case err != nil || !e.IsDir() || path == d.root:
-			return nil // read says what is wrong
+		case !e.IsDir() || path == d.root:
+			return nil
 		case strings.HasPrefix(e.Name(), "."):
 			return filepath.SkipDir
 		}
@@ -161,8 +164,7 @@ func (d *dir) readFile(rel string, force bool) bool {
 
 // unwrapPath takes the path from a file system's error: the report has it.
 func unwrapPath(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
 	}
 	return err

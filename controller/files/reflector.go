@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -126,7 +127,7 @@ func (r *Reflector) scan(w *fsnotify.Watcher, all bool, suspects map[string]bool
 	if l.complete {
 		r.cfg.Store.MarkSynced()
 	}
-	reports := append(l.reports, r.dups...)
+	reports := slices.Concat(l.reports, r.dups)
 	select {
 	case <-r.cfg.Store.Synced():
 	default:

@@ -189,16 +189,16 @@ type listing struct {
 }
 
 // listings yields the addresses that a slice gives to a Service's port.
-func (sl *Slice) listings(p ServicePort) iter.Seq[listing] {
+func (s *Slice) listings(p ServicePort) iter.Seq[listing] {
 	return func(yield func(listing) bool) {
-		for _, sp := range sl.Ports {
+		for _, sp := range s.Ports {
 			if sp.Name != p.Name {
 				continue
 			}
-			for i := range sl.Endpoints {
-				from := &sl.Endpoints[i]
+			for i := range s.Endpoints {
+				from := &s.Endpoints[i]
 				for _, ip := range from.Addrs {
-					if !yield(listing{slice: sl, from: from, port: sp, addr: netip.AddrPortFrom(ip, sp.Port)}) {
+					if !yield(listing{slice: s, from: from, port: sp, addr: netip.AddrPortFrom(ip, sp.Port)}) {
 						return
 					}
 				}

@@ -41,14 +41,15 @@ func (s *Snapshot) Dump(w io.Writer) {
 }
 
 func describePolicy(p *mesh.TargetPolicy) string {
-	b := p.String() + " " + p.Protocol.String()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", p, p.Protocol)
 	for _, r := range p.Routes {
-		b += ", route " + r.Name + " to"
+		fmt.Fprintf(&b, ", route %s to", r.Name)
 		for _, to := range r.Backends {
-			b += fmt.Sprintf(" %d %s", to.Weight, to.Target)
+			fmt.Fprintf(&b, " %d %s", to.Weight, to.Target)
 		}
 	}
-	return b
+	return b.String()
 }
 
 func describeEndpoint(e *mesh.Endpoint) string {

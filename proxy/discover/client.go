@@ -211,33 +211,34 @@ var errSilent = errors.New("no digest for twice the announced interval")
 // receive hands on what the server says. The stream is dead when a server that promised digests
 // sends nothing at all for twice the interval.
 func (c *Client) receive(ctx context.Context, stream pb.Discovery_SyncClient, cancel context.CancelCauseFunc) (was bool, err error) {
-	var silence *time.Timer
-	var limit time.Duration
+	first, err := stream.Recv()
+	if err != nil {
+		return false, err
+	}
+	h := first.GetHello()
+	if h == nil {
+		return false, errors.New("the server began without a hello")
+	}
+	c.helloed(h)
+	limit := 2*h.GetDigestInterval().AsDuration() + time.Second
+	silence := time.AfterFunc(limit, func() { c.silent(cancel) })
+	defer silence.Stop()
+	if h.GetDigestInterval() == nil {
+		silence.Stop()
+		limit = 1<<63 - 1
+	}
 	for {
 		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return was, errors.New("the server ended it")
+		switch {
+		case errors.Is(err, io.EOF):
+			return true, errors.New("the server ended it")
+		case err != nil:
+			return true, err
+		case ctx.Err() != nil:
+			return true, ctx.Err()
 		}
-		if err != nil {
-			return was, err
-		}
-		if h := m.GetHello(); h != nil && !was {
-			was = true
-			c.helloed(h)
-			if i := h.GetDigestInterval(); i != nil {
-				limit = 2*i.AsDuration() + time.Second
-				silence = time.AfterFunc(limit, func() { c.silent(cancel) })
-				defer silence.Stop()
-			}
-			continue
-		}
-		if silence != nil {
-			silence.Reset(limit)
-		}
+		silence.Reset(limit)
 		c.handle(m)
-		if ctx.Err() != nil {
-			return was, ctx.Err()
-		}
 	}
 }
 

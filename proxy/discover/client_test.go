@@ -143,6 +143,12 @@ func (c *tc) hello(interval time.Duration) {
 
 func (c *tc) settle() { synctest.Wait() }
 
+// pass lets the bubble's time pass.
+func (c *tc) pass(d time.Duration) {
+	time.Sleep(d) //house:sleep converse put this into a bubble
+	c.settle()
+}
+
 func (c *tc) write(m *pb.SyncResponse) {
 	c.say <- m
 	c.settle()
@@ -352,14 +358,13 @@ func TestAStreamWithoutTheDigestsThatWerePromisedIsDead(t *testing.T) {
 		c.hello(5 * time.Second)
 		c.write(full(1, 1, "10.0.0.1:80"))
 		for range 5 { // digests keep it
-			time.Sleep(6 * time.Second)
+			c.pass(6 * time.Second)
 			c.write(digestOf(1, 1, 0))
 		}
 		if n := c.opened.Load(); n != 1 {
 			t.Fatalf("%d streams while digests came", n)
 		}
-		time.Sleep(12 * time.Second)
-		c.settle()
+		c.pass(12 * time.Second)
 		if n := c.opened.Load(); n != 2 {
 			t.Errorf("%d streams after they ended", n)
 		}
@@ -377,8 +382,7 @@ func TestARefusedSubscriptionIsTriedAgainWhenTheServerSaysSo(t *testing.T) {
 			Subject: 1, Code: pb.RefusalCode_REFUSAL_CODE_TOO_MANY, Reason: "full", RetryAfter: durationpb.New(time.Minute),
 		}}})
 		c.wantNothing("it is too early")
-		time.Sleep(2 * time.Minute)
-		c.settle()
+		c.pass(2 * time.Minute)
 		c.want("a subscription", func(m *pb.SyncRequest) bool { return m.GetSubscribe().GetSubject() == 2 })
 	})
 }
@@ -390,15 +394,13 @@ func TestFailuresAreReportedTogether(t *testing.T) {
 		for range 3 {
 			c.client.Report(Failure{Target: web, Addr: netip.MustParseAddrPort("10.0.0.1:80"), Kind: FailureConnect, Error: "refused"})
 		}
-		time.Sleep(reportInterval)
-		c.settle()
+		c.pass(reportInterval)
 		m := c.want("a report", func(m *pb.SyncRequest) bool { return m.GetReport() != nil }).GetReport()
 		f := m.GetFailures()
 		if len(f) != 1 || f[0].GetCount() != 3 || f[0].GetSubject() != s || f[0].GetKind() != pb.FailureKind_FAILURE_KIND_CONNECT {
 			t.Errorf("report: %v", m)
 		}
-		time.Sleep(time.Minute)
-		c.settle()
+		c.pass(time.Minute)
 		c.wantNothing("there is nothing more to report")
 	})
 }

@@ -64,7 +64,7 @@ func (c *Client) Report(f Failure) {
 
 // send says what there is to say until ctx ends.
 func (c *Client) send(ctx context.Context, stream pb.Discovery_SyncClient) error {
-	defer stream.CloseSend()
+	defer func() { _ = stream.CloseSend() }() // its error is the stream's, which Recv has
 	if err := stream.Send(c.clientHello()); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ type sub struct {
 
 	// Of the present stream.
 	subject uint64
-	stream  bool   // it has a subject on the stream
 	heard   uint64 // the last version that came on this stream, or that it began with
 	expects bool   // a resync is asked for or about to be
 	asked   time.Time
