@@ -51,6 +51,9 @@ func randomly(t *testing.T, rng *rand.Rand) {
 		case 1, 2:
 			x.client.Subscribe(target)
 		}
+		if rng.IntN(3) == 0 {
+			continue // at once
+		}
 		settle(time.Duration(rng.Int64N(int64(200 * time.Millisecond))))
 	}
 	for _, x := range proxies {
