@@ -194,6 +194,7 @@ func (p *Parser) response(n int) (Event, bool) {
 		if p.spent += n; p.spent > p.lim.HeaderBytes {
 			return p.fail(bad("too many interim responses"))
 		}
+		h.Framing = head.FramingNone
 		return Event{Kind: EventInfo, Head: h}, true
 	case p.exp.Head || h.Status == 204 || h.Status == 304:
 		h.Framing = head.FramingNone

@@ -32,6 +32,9 @@ func connectTarget(h *head.Head) *Error {
 	if h.Version == 10 || !ok || len(host) == 0 || len(port) < 2 {
 		return bad("CONNECT without host:port, or in HTTP/1.0")
 	}
+	if h.Framing == head.FramingChunked || h.Length > 0 { // RFC 9110, section 9.3.6
+		return bad("CONNECT with a body")
+	}
 	h.Form, h.Authority = head.FormAuthority, h.Target
 	return nil
 }
