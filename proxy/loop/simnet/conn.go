@@ -37,6 +37,9 @@ func (p *pipe) write(b []byte) int {
 	if n > 0 {
 		n = p.from.w.cutShort(n, &p.from.w.stats.PartialWrites)
 		p.buf = append(p.buf, b[:n]...)
+		if tap := p.from.w.tap; tap != nil {
+			tap(p.from.local, p.from.remote, b[:n])
+		}
 		p.pump()
 	}
 	return n

@@ -63,6 +63,9 @@ func (w *World) Drive(p *Poller, worker Turner) {
 	p.Wake()
 }
 
+// Sockets is the number of sockets and listeners that the poller has open.
+func (p *Poller) Sockets() int { return len(p.members) }
+
 // Now implements loop.Poller.
 func (p *Poller) Now() mono.Time { return p.w.now }
 

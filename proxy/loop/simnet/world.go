@@ -104,6 +104,7 @@ type World struct {
 	buf    [16 << 10]byte
 	onDial func(from netip.Addr, to netip.AddrPort) Outcome
 	trace  func(now mono.Time, what string, conn uint64, n int)
+	tap    func(from, to netip.AddrPort, p []byte)
 	ids    uint64
 	seeds  uint64
 	hash   uint64
@@ -148,6 +149,10 @@ func (w *World) Mix(v uint64) {
 
 // Trace has f told of every event, for a replay.
 func (w *World) Trace(f func(now mono.Time, what string, conn uint64, n int)) { w.trace = f }
+
+// Tap has f see every byte that is put onto a connection, as a recorder on the
+// wire would; p is valid during the call.
+func (w *World) Tap(f func(from, to netip.AddrPort, p []byte)) { w.tap = f }
 
 func (w *World) note(k kind, conn uint64, n int) {
 	w.hash = (w.hash ^ uint64(w.now)) * 1099511628211
