@@ -45,6 +45,7 @@ func (s *h1Server) tunnelled(p []byte, end bool) {
 // tunnelEnd closes the connection when both halves have ended.
 func (s *h1Server) tunnelEnd() {
 	if s.reqDone && s.respDone && !s.gone {
+		s.x = nil // it ends by itself: a reset here would overtake what still leaves upstream
 		s.close(false)
 	}
 }
