@@ -1,0 +1,211 @@
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/proxy"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+	"github.com/tulle-mesh/tulle/proxy/mtls"
+)
+
+// Ports of every server's applications.
+const (
+	portHTTP   = 80
+	portOpaque = 81 // bytes, declared so
+	portDetect = 82 // bytes, not declared
+	portBanner = 83 // bytes, the server speaks first
+)
+
+// mapped is added to a port where there is no redirect: the inbound proxy
+// listens there.
+const mapped = 10000
+
+// half is a host with its proxy.
+type half struct {
+	s      *Sim
+	name   string
+	host   *simnet.Host
+	id     mesh.Identity
+	creds  *mtls.Credentials
+	p      *proxy.Proxy
+	d      *discovery
+	poller *simnet.Poller
+	killed bool
+}
+
+// client is a host whose applications send requests.
+type client struct {
+	half
+	index int
+}
+
+// server is a host whose applications serve.
+type server struct {
+	half
+	index     int
+	listeners []*simnet.Listener
+	conns     []*appConn
+	h2        []*h2Server
+	idleClose time.Duration // the application closes idle connections after that; 0: it does not
+	down      bool
+	bad       badness
+}
+
+// badness is how an application misbehaves for a while.
+type badness uint8
+
+const (
+	badNot    badness = iota
+	badStatus         // answers 503
+	badReset          // resets instead of answering
+)
+
+// service is a name or address that clients dial, served by some servers.
+type service struct {
+	index   int
+	vip     netip.Addr
+	servers []*server
+	retry   mesh.Retry
+	kind    mesh.Balancing
+}
+
+// Certs are made once per process: they cost more than most seeds.
+type Certs struct {
+	bundle *mtls.Bundle
+	leaves map[mesh.Identity][]leaf
+}
+
+func identity(role string, i int) mesh.Identity {
+	return mesh.NewIdentity("cluster.local", "sim", fmt.Sprintf("%s%d", role, i))
+}
+
+// epoch is the wall clock when the simulated clock stands at zero.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (s *Sim) wall() time.Time { return epoch.Add(time.Duration(s.W.Now())) }
+
+func (s *Sim) build() {
+	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second}
+	for i := range s.o.servers {
+		v := &server{index: i}
+		v.half = half{s: s, name: fmt.Sprintf("s%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})), id: identity("server", i)}
+		v.idleClose = s.o.idleClose
+		s.servers = append(s.servers, v)
+		v.listen()
+		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
+		if s.o.explicit {
+			for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+				cfg.InboundPorts = append(cfg.InboundPorts, proxy.InboundPort{
+					Listen: netip.AddrPortFrom(v.host.IP(), p+mapped), App: netip.AddrPortFrom(v.host.IP(), p)})
+			}
+		} else {
+			cfg.Inbound = netip.AddrPortFrom(netip.IPv4Unspecified(), 4143)
+			v.host.RedirectIn(4143)
+		}
+		v.start(cfg)
+	}
+	for i := range s.o.services {
+		svc := &service{index: i, vip: netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})}
+		s.drawService(svc)
+		s.services = append(s.services, svc)
+	}
+	for i := range s.o.clients {
+		c := &client{index: i}
+		c.half = half{s: s, name: fmt.Sprintf("c%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 2, 0, byte(i + 1)})), id: identity("client", i)}
+		s.clients = append(s.clients, c)
+		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
+		if s.o.explicit {
+			for _, svc := range s.services {
+				for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+					cfg.Upstreams = append(cfg.Upstreams, proxy.Upstream{Listen: s.dialled(svc, p), Target: s.target(svc, p)})
+				}
+			}
+		} else {
+			cfg.Outbound = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 4140)
+			c.host.RedirectOut(4140)
+		}
+		c.start(cfg)
+		for _, svc := range s.services {
+			for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+				c.d.set(s.target(svc, p), s.policy(svc, p), s.rows(svc, p))
+			}
+		}
+	}
+}
+
+// start makes the half's proxy.
+func (h *half) start(cfg proxy.Config) {
+	s := h.s
+	h.creds = mtls.NewCredentials(s.wall)
+	h.creds.SetBundle(s.certs.bundle)
+	must(h.creds.SetLeaf(s.certs.leaf(h.id, s.o.shortLeaf, 0)))
+	h.d = &discovery{s: s, targets: map[mesh.Target]*row{}, inbound: &mesh.InboundPolicy{TrustDomain: "cluster.local"}}
+	h.poller = h.host.NewPoller()
+	p, err := proxy.New(cfg, proxy.Deps{
+		Log: zap.NewNop(), Credentials: h.creds, Discovery: h.d,
+		Poller: func(int) (loop.Poller, error) { return h.poller, nil },
+		Rand:   s.newRand,
+	})
+	must(err)
+	h.p = p
+	s.W.Drive(h.poller, p.Workers()[0])
+	h.d.attach(p)
+}
+
+// dialled is the address that an application dials.
+func (s *Sim) dialled(svc *service, port uint16) netip.AddrPort {
+	if s.o.explicit {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9000+uint16(svc.index)*100+port)
+	}
+	return netip.AddrPortFrom(svc.vip, port)
+}
+
+func (s *Sim) target(svc *service, port uint16) mesh.Target {
+	if s.o.explicit {
+		return mesh.NameTarget(fmt.Sprintf("svc%d.sim", svc.index), port)
+	}
+	return mesh.AddrTarget(netip.AddrPortFrom(svc.vip, port))
+}
+
+func (s *Sim) policy(svc *service, port uint16) *mesh.TargetPolicy {
+	p := &mesh.TargetPolicy{
+		Kind: mesh.TargetService, Service: fmt.Sprintf("svc%d", svc.index), Namespace: "sim", Port: port,
+		Balancing: svc.kind, Retry: svc.retry,
+	}
+	if port == portOpaque {
+		p.Protocol = mesh.ProtocolOpaque
+	}
+	return p
+}
+
+// rowAddr is a server's address as endpoints have it.
+func (s *Sim) rowAddr(v *server, port uint16) netip.AddrPort {
+	if s.o.explicit {
+		port += mapped
+	}
+	return netip.AddrPortFrom(v.host.IP(), port)
+}
+
+func (s *Sim) row(v *server, port uint16) mesh.Endpoint {
+	return mesh.Endpoint{Addr: s.rowAddr(v, port), Identity: v.id, Namespace: "sim", Deployment: v.name, Pod: v.name}
+}
+
+func (s *Sim) rows(svc *service, port uint16) []mesh.Endpoint {
+	var out []mesh.Endpoint
+	for _, v := range svc.servers {
+		out = append(out, s.row(v, port))
+	}
+	return out
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/tulle-mesh/tulle/test/oracle"
+)
+
+// protocol of a call.
+type protocol uint8
+
+const (
+	protoH1 protocol = iota
+	protoH2
+	protoTCP
+)
+
+// stall is a reader that stops for a while.
+type stall struct {
+	at int64 // after so many bytes; negative: never
+	d  time.Duration
+}
+
+// call is one request or tunnel, as the script wants it; the server looks up
+// there what to do.
+type call struct {
+	s     *Sim
+	r     *oracle.Request
+	c     *client
+	svc   *service
+	proto protocol
+	port  uint16
+
+	method   string
+	upgrade  bool // Upgrade or CONNECT: a tunnel after the heads
+	grpc     bool
+	old      bool // HTTP/1.0
+	absolute bool // absolute form
+	status   int
+	info     int  // interim responses
+	early    bool // the response begins at the request's head
+	think    time.Duration
+	delay    time.Duration // of the server, before it answers
+
+	req, resp           int64
+	reqFrame, respFrame framing
+	reqTrail, respTrail []field
+	reqFields           []field // as they were sent
+	respFields          []field
+	chunk               int
+	gap                 time.Duration // between the pieces of bodies
+
+	abortAt             int64  // the client gives up after so many bytes of the request; negative: never
+	abortGot            int64  // or of the response
+	resetAt             int64  // the server breaks off after so many bytes of the response; negative: never
+	code                uint32 // of resets over HTTP/2
+	finLast             bool   // tunnels: the client ends its direction only after the server's has ended
+	eofFirst            bool   // tunnels: the server answers only after the client's direction has ended
+	close               bool   // the server closes its connection after the response
+	refuse              int    // HTTP/2: the server refuses it so many times
+	stallReq, stallResp stall
+
+	beganAt    oracle.Time
+	sentCode   uint32 // of the client's reset
+	broken     bool   // the server has reset it
+	brokenCode uint32
+}
+
+// number is the request's, as fields carry it.
+func (c *call) number() string { return strconv.Itoa(int(c.r.ID)) }
+
+// marker is what no byte between two proxies may contain under TLS.
+const marker = "oracle-marker"
+
+func (c *call) path() string { return "/" + marker + "/" + c.number() }
+
+// plan tells the oracle of the call, which begins now.
+func (c *call) begin() {
+	p := oracle.Plan{
+		Name: c.name(), Tunnel: c.upgrade || c.proto == protoTCP,
+		Request: c.req, Response: c.resp,
+		RequestTrailers: line(c.reqTrail, c.proto == protoH2), ResponseTrailers: line(c.respTrail, c.proto == protoH2),
+		Status: c.status, User: c, MayRepeat: c.mayRepeat(),
+	}
+	if c.proto == protoTCP {
+		p.Status = 0
+	}
+	c.beganAt = c.s.now()
+	c.r = c.s.O.Begin(p)
+	c.s.calls = append(c.s.calls, c)
+	c.s.note("begin", uint64(c.r.ID))
+	if c.resetAt >= 0 {
+		c.r.Excuse("the server is told to break off")
+	}
+	if c.c.killed {
+		c.r.Excuse("the client's proxy was killed")
+	}
+}
+
+func (c *call) name() string {
+	switch {
+	case c.proto == protoTCP:
+		return "tunnel to port " + strconv.Itoa(int(c.port))
+	case c.proto == protoH2 && c.grpc:
+		return c.method + " over gRPC"
+	case c.proto == protoH2:
+		return c.method + " over HTTP/2"
+	case c.upgrade:
+		return c.method + " upgrade"
+	}
+	return c.method + " over HTTP/1"
+}
+
+func (c *call) mayRepeat() bool {
+	r := &c.svc.retry
+	if len(r.Statuses) == 0 && !r.ConnectFailure && len(r.GRPC) == 0 {
+		return false
+	}
+	switch c.method {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS":
+		return true
+	}
+	return r.AnyMethod
+}
+
+// find returns the call that a server's request says it is.
+func (s *Sim) find(id string) *call {
+	n, err := strconv.Atoi(id)
+	if err != nil || n < 1 || n > len(s.calls) {
+		return nil
+	}
+	return s.calls[n-1]
+}

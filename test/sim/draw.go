@@ -1,0 +1,177 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+)
+
+// Kind is a kind of event that a seed may have.
+type Kind uint8
+
+// Kinds.
+const (
+	KindDelay Kind = iota
+	KindPartial
+	KindReset
+	KindCrash
+	KindIdleClose
+	KindRenewal
+	KindDrain
+	KindEjection
+	KindStale
+	KindEndpoints
+	KindIdentity
+	KindStall
+	KindOrder
+	KindAbort
+	KindBreak
+	KindKill
+	KindGoAway
+	KindRefuse
+	KindRetry
+	KindTLS
+	KindHTTP1
+	KindHTTP2
+	KindTunnel
+	KindUpgrade
+	KindGRPC
+	KindPipeline
+	KindTrailers
+	KindLarge
+	NumKinds
+)
+
+var kindNames = [NumKinds]string{
+	"delay", "partial", "reset", "crash", "idle close", "renewal", "drain", "ejection", "stale endpoint",
+	"endpoints", "identity", "window stall", "discovery order", "client aborts", "server breaks off", "proxy killed",
+	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
+	"trailers", "large body",
+}
+
+// String names the kind.
+func (k Kind) String() string { return kindNames[k] }
+
+// Kinds is a set of kinds that occurred.
+type Kinds uint64
+
+func (k *Kinds) add(kind Kind) { *k |= 1 << kind }
+
+// Has reports whether kind occurred.
+func (k Kinds) Has(kind Kind) bool { return k&(1<<kind) != 0 }
+
+// options are what a seed draws first.
+type options struct {
+	tls, explicit              bool
+	clients, servers, services int
+	weather                    simnet.Config
+	idleClose, hopAge          time.Duration
+	discoveryDelay             time.Duration
+	linger, pace, goAwayWait   time.Duration
+	shortLeaf                  bool
+	protocols                  []protocol
+	sessions                   int
+	span                       time.Duration // in which sessions start
+	script                     Kinds         // what the script does
+}
+
+// String is the options in a line.
+func (o *options) String() string {
+	names := ""
+	for k := range NumKinds {
+		if o.script.Has(k) {
+			names += " " + k.String() + ","
+		}
+	}
+	return fmt.Sprintf("tls=%v explicit=%v clients=%d servers=%d services=%d sessions=%d delay=%v+%v buffers=%d/%d script:%s", o.tls, o.explicit,
+		o.clients, o.servers, o.services, o.sessions, o.weather.Delay, o.weather.Jitter, o.weather.SendBuffer, o.weather.ReceiveBuffer, names)
+}
+
+// one draws true once in n.
+func (s *Sim) one(n int) bool { return s.rng.IntN(n) == 0 }
+
+// of draws one of the values.
+func of[T any](s *Sim, values ...T) T { return values[s.rng.IntN(len(values))] }
+
+func (s *Sim) draw() {
+	o := &s.o
+	o.tls = s.one(4)
+	o.explicit = s.one(3)
+	o.clients = 1 + s.rng.IntN(mostClients)
+	o.servers = 1 + s.rng.IntN(min(mostServers, 4-o.clients))
+	o.services = 1 + s.rng.IntN(2)
+	o.weather = simnet.Config{Seed: s.Seed}
+	if !s.one(3) {
+		o.weather = simnet.Rough(s.Seed)
+	}
+	if o.weather.Late > 0 || o.weather.Withhold > 0 {
+		s.Kinds.add(KindDelay)
+	}
+	o.discoveryDelay = time.Millisecond
+	o.linger, o.pace, o.goAwayWait = 20*time.Millisecond, 5*time.Millisecond, 20*time.Millisecond
+	o.sessions = 1 + s.rng.IntN(7)
+	o.span = 100 * time.Millisecond
+	o.hopAge = time.Hour
+	all := []protocol{protoH1, protoH2, protoTCP}
+	o.protocols = all
+	if s.one(2) {
+		o.protocols = []protocol{of(s, all...)}
+	}
+	s.drawScript()
+}
+
+// chances are how often, one seed in n, the script does something.
+var chances = [...]struct {
+	kind Kind
+	n    int
+}{
+	{KindReset, 6}, {KindCrash, 9}, {KindIdleClose, 8}, {KindRenewal, 10}, {KindDrain, 8}, {KindEjection, 9},
+	{KindStale, 9}, {KindEndpoints, 8}, {KindIdentity, 9}, {KindStall, 4}, {KindOrder, 8}, {KindAbort, 6}, {KindBreak, 6},
+	{KindKill, 14}, {KindGoAway, 9}, {KindRefuse, 9}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6},
+}
+
+func (s *Sim) drawScript() {
+	o := &s.o
+	if s.one(4) {
+		o.script = 0 // nothing befalls anybody
+	}
+	quiet := s.one(4)
+	for _, c := range chances {
+		hit := s.one(c.n)
+		if hit && (!quiet || c.kind == KindLarge || c.kind == KindStall || c.kind == KindRetry) {
+			o.script.add(c.kind)
+		}
+	}
+	if o.script.Has(KindIdentity) || o.script.Has(KindRenewal) && s.one(2) {
+		o.tls = true
+	}
+	if o.script.Has(KindRenewal) {
+		o.shortLeaf = o.tls
+		s.o.span = 200 * time.Millisecond
+	}
+	if o.script.Has(KindIdleClose) {
+		o.idleClose = of(s, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
+	}
+	if o.script.Has(KindOrder) {
+		o.discoveryDelay = of(s, 20*time.Millisecond, 300*time.Millisecond)
+	}
+}
+
+// drawService decides who serves a service, and its policy.
+func (s *Sim) drawService(svc *service) {
+	for _, v := range s.servers {
+		if svc.index == 0 || s.one(2) {
+			svc.servers = append(svc.servers, v)
+		}
+	}
+	if len(svc.servers) == 0 {
+		svc.servers = append(svc.servers, s.servers[s.rng.IntN(len(s.servers))])
+	}
+	svc.kind = of(s, mesh.BalanceEWMA, mesh.BalanceEWMA, mesh.BalanceRoundRobin, mesh.BalanceLeastRequests, mesh.BalanceRandom)
+	if s.o.script.Has(KindRetry) {
+		s.Kinds.add(KindRetry)
+		svc.retry = mesh.Retry{Statuses: []int{503}, ConnectFailure: true, GRPC: []int{14}}
+	}
+}

@@ -1,0 +1,230 @@
+package sim
+
+import (
+	"strconv"
+
+	"golang.org/x/net/http2"
+
+	"github.com/tulle-mesh/tulle/test/oracle"
+)
+
+// h2Server serves one HTTP/2 connection of a proxy.
+type h2Server struct {
+	*appConn
+	w    *h2Wire
+	last uint32 // the last stream that is served
+	away bool   // GOAWAY was sent: later streams are ignored
+}
+
+// served is a stream that an h2Server works on.
+type served struct {
+	a     *oracle.Attempt
+	began bool
+}
+
+func newH2Server(c *appConn) *h2Server {
+	k := &h2Server{appConn: c}
+	c.do = k
+	k.w = newH2Wire(c.s, c.e, k, false)
+	c.v.h2 = append(c.v.h2, k)
+	return k
+}
+
+func (k *h2Server) received(p []byte) { k.w.received(p) }
+func (k *h2Server) drained()          { k.w.drained() }
+func (k *h2Server) settings()         {}
+func (k *h2Server) goAway(uint32)     {}
+
+func (k *h2Server) broken(string) {
+	k.e.Close(true)
+	k.failed()
+}
+
+func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
+	if st != nil { // trailers
+		x := st.user.(*served)
+		x.a.Trailers(line(fs, true))
+		k.end(st)
+		return
+	}
+	if k.away || id <= k.last {
+		return
+	}
+	call := k.s.find(get(fs, "x-oracle-id"))
+	if call == nil {
+		k.s.O.Report(0, "server %s got a request that nobody sent: %v", k.v.name, fs)
+		return
+	}
+	k.last = id
+	x := &served{a: k.s.arrive(call, k.v)}
+	st = k.w.open(id, call)
+	st.user, st.gotEnd = x, end
+	st.fill = x.a.Fill
+	k.checkHead(call, fs)
+	switch {
+	case call.refuse > 0:
+		call.refuse--
+		k.s.Kinds.add(KindRefuse)
+		x.a.Refuse()
+		k.w.rst(st, uint32(http2.ErrCodeRefusedStream))
+		return
+	case k.v.bad == badReset:
+		k.breakOff(st)
+		return
+	case call.early:
+		k.later(st)
+	}
+	if end {
+		k.end(st)
+	}
+}
+
+func (k *h2Server) checkHead(call *call, fs []field) {
+	if len(fs) < 4 || get(fs, ":method") != call.method || get(fs, ":path") != call.path() || get(fs, ":authority") != "sim" || get(fs, ":scheme") != "http" {
+		k.s.O.Report(call.r.ID, "server %s got %v", k.v.name, fs[:min(len(fs), 4)])
+	}
+	var got []field
+	for _, f := range endToEnd(fs) {
+		if f.name[0] != ':' {
+			got = append(got, f)
+		}
+	}
+	k.s.compare(call, "request", got, call.reqFields, true)
+	k.s.clientID(call, k.v, fs)
+}
+
+func (k *h2Server) data(st *h2Stream, p []byte, end bool) {
+	x := st.user.(*served)
+	x.a.Receive(p)
+	k.w.hold(st, &st.call.stallReq, len(p))
+	if end {
+		k.end(st)
+	}
+}
+
+func (k *h2Server) end(st *h2Stream) {
+	x := st.user.(*served)
+	x.a.End()
+	if !st.call.early {
+		k.later(st)
+	}
+	k.settled(st)
+}
+
+func (k *h2Server) later(st *h2Stream) {
+	x := st.user.(*served)
+	k.s.W.After(st.call.delay, func() {
+		if !k.gone && !x.began && !x.a.Over() {
+			x.began = true
+			k.respond(st, x)
+		}
+	})
+}
+
+func (k *h2Server) respond(st *h2Stream, x *served) {
+	call := st.call
+	if call.resetAt == 0 {
+		k.breakOff(st)
+		return
+	}
+	for range call.info {
+		k.w.sendHead(st.id, []field{{":status", "103"}, {"x-oracle-id", call.number()}}, false)
+	}
+	status, length, trailers := call.status, call.resp, call.respTrail
+	if k.v.bad == badStatus {
+		call.r.Excuse("the application answers 503")
+		status, length, trailers = 503, 0, nil
+		if call.grpc {
+			status, trailers = 200, []field{{"grpc-status", "14"}}
+		}
+	}
+	fs := []field{{"x-oracle-id", call.number()}, {"x-thing", "one"}, {"x-thing", "two"}}
+	if call.grpc {
+		fs = append(fs, field{"content-type", "application/grpc"})
+	}
+	if call.respFrame == framingLength && (length > 0 || call.method != "HEAD" && status != 204 && status != 304 && !call.grpc) {
+		fs = append(fs, field{"content-length", strconv.FormatInt(length, 10)})
+	}
+	bare := call.grpc && length == 0 && call.resetAt < 0 // trailers-only
+	if bare {
+		fs = append(fs, trailers...)
+		trailers = nil
+	}
+	call.respFields = fs
+	x.a.Answer(status, length, line(trailers, true))
+	all := append([]field{{":status", strconv.Itoa(status)}}, fs...)
+	end := length == 0 && len(trailers) == 0 && (bare || call.chunk%200 != 0)
+	k.w.sendHead(st.id, all, end)
+	if end {
+		st.sentEnd = true
+		k.sent(st, x)
+		k.w.flush()
+		return
+	}
+	if status == call.status {
+		st.stopAt = call.resetAt
+	}
+	st.stop = func() { k.breakOff(st) }
+	k.w.sendBody(st, length, trailers, func() { k.sent(st, x) })
+}
+
+func (k *h2Server) sent(st *h2Stream, x *served) {
+	x.a.SentEnd()
+	k.settled(st)
+}
+
+func (k *h2Server) settled(st *h2Stream) {
+	k.w.settled(st)
+	k.done()
+}
+
+// done closes a connection that was told to end and has.
+func (k *h2Server) done() {
+	if k.away && len(k.w.streams) == 0 && !k.gone {
+		k.gone, k.w.dead = true, true
+		k.e.Close(false)
+	}
+}
+
+// breakOff resets a stream in the middle of its response.
+func (k *h2Server) breakOff(st *h2Stream) {
+	x := st.user.(*served)
+	k.s.broke(st.call, k.v)
+	st.call.broken, st.call.brokenCode = true, st.call.code
+	x.a.Reset()
+	k.w.rst(st, st.call.code)
+	k.done()
+}
+
+// leave sends GOAWAY: streams after the last one are not served.
+func (k *h2Server) leave() {
+	if k.gone || k.away {
+		return
+	}
+	k.away = true
+	must(k.w.fr.WriteGoAway(k.last, http2.ErrCodeNo, nil))
+	k.w.flush()
+	k.s.W.After(k.s.o.goAwayWait, k.done)
+}
+
+func (k *h2Server) reset(st *h2Stream, code uint32) {
+	x := st.user.(*served)
+	if !x.a.Over() && st.call.r.Over() && st.call.sentCode != 0 && code != st.call.sentCode && !k.s.disturbed {
+		k.s.O.Report(st.call.r.ID, "the client's reset had code %d, the server got %d", st.call.sentCode, code)
+	}
+	x.a.Cut()
+	k.done()
+}
+
+func (k *h2Server) eof() {
+	k.e.Close(false)
+	k.failed()
+}
+
+func (k *h2Server) failed() {
+	k.gone, k.w.dead = true, true
+	for _, st := range k.w.streams {
+		st.user.(*served).a.Cut()
+	}
+	k.w.streams = nil
+}

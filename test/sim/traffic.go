@@ -1,0 +1,220 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mono"
+)
+
+// traffic schedules the sessions: connections with one call or several.
+func (s *Sim) traffic() {
+	for range s.o.sessions {
+		at := s.W.Now().Add(s.upTo(s.o.span))
+		if s.o.shortLeaf && s.one(2) { // when the hops of short-lived certificates are drained
+			at = at.Add(shortLeaf - 2*time.Second + s.upTo(2*time.Second))
+		}
+		s.last = max(s.last, at)
+		c := s.clients[s.rng.IntN(len(s.clients))]
+		svc := s.services[s.rng.IntN(len(s.services))]
+		s.session(at, c, svc, of(s, s.o.protocols...))
+	}
+}
+
+func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
+	n := 1
+	switch {
+	case proto == protoTCP:
+	case s.one(3):
+		n = 1 + s.rng.IntN(12)
+	default:
+		n = 1 + s.rng.IntN(4)
+	}
+	var calls []*call
+	for range n {
+		calls = append(calls, s.newCall(c, svc, proto))
+	}
+	switch proto {
+	case protoTCP:
+		k := &tunnelClient{s: s, call: calls[0]}
+		s.W.At(at, k.start)
+	case protoH2:
+		k := newH2Client(s, c, calls)
+		s.W.At(at, k.start)
+	default:
+		k := &h1Client{s: s, c: c, calls: calls, pipeline: 1}
+		if s.one(5) {
+			k.pipeline = 2 + s.rng.IntN(4)
+			if n > 1 {
+				s.Kinds.add(KindPipeline)
+			}
+		}
+		s.W.At(at, k.start)
+	}
+}
+
+// size draws the length of a body.
+func (s *Sim) size() int64 {
+	switch s.rng.IntN(8) {
+	case 0, 1:
+		return 0
+	case 2:
+		return 1
+	case 3:
+		return of[int64](s, 16<<10, 64<<10) + int64(s.rng.IntN(3)) - 1
+	case 4:
+		if s.o.script.Has(KindLarge) {
+			s.Kinds.add(KindLarge)
+			return 1<<20 - int64(s.rng.IntN(1000))
+		}
+		return int64(s.rng.IntN(100 << 10))
+	}
+	return int64(s.rng.IntN(3000))
+}
+
+func (s *Sim) newCall(c *client, svc *service, proto protocol) *call {
+	k := &call{
+		s: s, c: c, svc: svc, proto: proto, port: portHTTP, method: "GET", status: 200, abortAt: -1, abortGot: -1, resetAt: -1,
+		req: s.size(), resp: s.size(), chunk: of(s, 300, 4<<10, 16<<10, 60<<10), stallReq: stall{at: -1}, stallResp: stall{at: -1},
+		delay: s.upTo(of(s, 50*time.Microsecond, 2*time.Millisecond, 30*time.Millisecond)),
+		think: s.upTo(of(s, 10*time.Microsecond, time.Millisecond, 40*time.Millisecond)),
+	}
+	if s.one(4) {
+		k.gap = of(s, 50*time.Microsecond, 500*time.Microsecond)
+		if n := max(k.req, k.resp) / 40; int64(k.chunk) < n {
+			k.chunk = int(n)
+		}
+	}
+	switch proto {
+	case protoTCP:
+		s.Kinds.add(KindTunnel)
+		k.port = of[uint16](s, portOpaque, portDetect, portBanner)
+		k.method = "TCP"
+		k.finLast, k.eofFirst = s.one(4), false
+		if !k.finLast {
+			k.eofFirst = s.one(2)
+		}
+	case protoH2:
+		s.Kinds.add(KindHTTP2)
+		s.drawH2(k)
+	case protoH1:
+		s.Kinds.add(KindHTTP1)
+		s.drawH1(k)
+	}
+	s.drawTrouble(k)
+	if s.o.shortLeaf && s.one(2) && max(k.req, k.resp) > 40 { // still under way then
+		k.gap, k.chunk = 500*time.Millisecond, int(max(k.req, k.resp)/30)
+		k.stallReq, k.stallResp = stall{at: -1}, stall{at: -1}
+	}
+	return k
+}
+
+func (s *Sim) drawMethod(k *call) {
+	k.method = of(s, "GET", "GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS")
+	k.status = of(s, 200, 200, 200, 200, 201, 404, 500, 204, 304)
+	if k.status == 204 || k.status == 304 || k.method == "HEAD" {
+		k.resp = 0
+	}
+	if k.method == "GET" || k.method == "HEAD" {
+		k.req = 0
+	}
+	k.info = of(s, 0, 0, 0, 0, 1, 2)
+	k.early = s.one(5)
+}
+
+func (s *Sim) drawH1(k *call) {
+	if s.one(8) {
+		s.Kinds.add(KindUpgrade)
+		k.upgrade, k.status = true, 101
+		k.finLast = s.one(3)
+		k.eofFirst = !k.finLast && s.one(3)
+		if s.one(3) {
+			k.method, k.status = "CONNECT", 200
+		}
+		return
+	}
+	s.drawMethod(k)
+	k.absolute = s.one(10)
+	k.reqFrame = of(s, framingLength, framingChunked)
+	if k.req == 0 && s.one(2) || k.method == "GET" || k.method == "HEAD" {
+		k.req, k.reqFrame = 0, framingNone
+	}
+	k.respFrame = of(s, framingLength, framingLength, framingChunked, framingChunked, framingClose)
+	if s.one(8) && k.reqFrame != framingChunked {
+		k.old, k.info = true, 0
+		if k.respFrame == framingChunked {
+			k.respFrame = framingLength
+		}
+	}
+	if k.status == 204 || k.status == 304 {
+		k.respFrame = framingNone
+	}
+	if k.respFrame == framingClose {
+		k.early = false
+	}
+	if k.reqFrame == framingChunked && s.one(3) {
+		k.reqTrail = []field{{"X-Sum", "12"}, {"x-LAST", "34 56"}}
+	}
+	if k.respFrame == framingChunked && k.method != "HEAD" && s.one(3) {
+		k.respTrail = []field{{"x-suM", "ab"}, {"X-Sum", "cd"}}
+	}
+	if len(k.reqTrail)+len(k.respTrail) > 0 {
+		s.Kinds.add(KindTrailers)
+	}
+	k.close = !k.early && s.one(15)
+}
+
+func (s *Sim) drawH2(k *call) {
+	s.drawMethod(k)
+	k.code = of[uint32](s, 8, 2, 11)
+	if s.one(3) {
+		s.Kinds.add(KindGRPC)
+		k.grpc, k.method, k.status = true, "POST", 200
+		k.respTrail = []field{{"grpc-status", of(s, "0", "0", "0", "5")}, {"grpc-message", "fine"}}
+	} else {
+		if k.req > 0 && s.one(4) {
+			k.reqTrail = []field{{"x-sum", "12"}}
+		}
+		if k.resp > 0 && s.one(4) {
+			k.respTrail = []field{{"x-sum", "ab"}, {"x-sum", "cd"}}
+		}
+	}
+	k.reqFrame = of(s, framingLength, framingNone)
+	k.respFrame = of(s, framingLength, framingNone)
+	if len(k.reqTrail)+len(k.respTrail) > 0 {
+		s.Kinds.add(KindTrailers)
+	}
+}
+
+// drawTrouble has a call's own client or server misbehave, or be slow.
+func (s *Sim) drawTrouble(k *call) {
+	part := func(n int64) int64 {
+		if n <= 1 {
+			return 0
+		}
+		return s.rng.Int64N(n)
+	}
+	has := s.o.script.Has
+	switch {
+	case has(KindAbort) && s.one(4) && k.method != "HEAD":
+		s.Kinds.add(KindAbort)
+		if k.req > 1 && s.one(2) {
+			k.abortAt = part(k.req - 1)
+		} else if k.resp > 1 {
+			k.abortGot = part(k.resp)
+		}
+	case has(KindBreak) && s.one(4) && !k.early && k.method != "HEAD":
+		s.Kinds.add(KindBreak)
+		k.resetAt = part(k.resp)
+	}
+	if has(KindStall) && s.one(2) {
+		d := 20*time.Millisecond + s.upTo(300*time.Millisecond)
+		if k.req > 2000 && s.one(2) {
+			k.stallReq = stall{part(k.req), d}
+		} else if k.resp > 2000 {
+			k.stallResp = stall{part(k.resp), d}
+		}
+	}
+	if has(KindRefuse) && k.proto == protoH2 && s.one(4) {
+		k.refuse = 1
+	}
+}
