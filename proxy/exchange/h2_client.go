@@ -43,6 +43,7 @@ func NewH2Client(p *ClientParams, cfg h2.Config, owner H2Owner, c *wire.Conn) *H
 	now := p.Env.Wire.Now()
 	k := &H2Client{p: p, owner: owner, heard: now, IdleSince: now}
 	k.h2Conn = h2Conn{env: p.Env, c: c, hop: p.Hop, lim: p.Limits, e: h2.New(cfg, now)}
+	k.side = k
 	c.SetUser(k)
 	if p.PingEvery > 0 {
 		k.env.Wire.W.Arm(&k.timer, now.Add(p.PingEvery), k, h2TimerPing)
@@ -243,6 +244,9 @@ func (k *H2Client) EOF() {
 
 // Failed implements wire.User.
 func (k *H2Client) Failed(err error) { k.lost(err.Error()) }
+
+// drained forgets a connection that was closed after its last stream.
+func (k *H2Client) drained() { k.lost("drained") }
 
 // lost forgets a connection that is closed. Requests that were never given to
 // the socket are known not to have been processed.

@@ -37,6 +37,7 @@ func ServeH2(p *ServerParams, cfg h2.Config, c *wire.Conn, early []byte) *H2Serv
 	cfg.Client, cfg.Hop, cfg.Pool = false, p.Hop, p.Env.Wire.Pool()
 	s := &H2Server{p: p}
 	s.h2Conn = h2Conn{env: p.Env, c: c, hop: p.Hop, lim: p.Limits, e: h2.New(cfg, p.Env.Wire.Now())}
+	s.side = s
 	c.SetUser(s)
 	s.rest()
 	if p.MaxAge > 0 {
@@ -200,6 +201,9 @@ func (s *H2Server) fail(code h2.ErrCode) {
 	s.c.Close()
 	s.lost(code)
 }
+
+// drained forgets a connection that was closed after its last stream.
+func (s *H2Server) drained() { s.lost(h2.ErrCodeNo) }
 
 // lost forgets a connection that is closed.
 func (s *H2Server) lost(code h2.ErrCode) {

@@ -15,6 +15,7 @@ type h2Conn struct {
 	c       *wire.Conn
 	e       *h2.Conn
 	hop     bool
+	side    interface{ drained() } // the H2Client or H2Server: its connection was closed
 	looping bool
 	gone    bool
 	closing bool
@@ -346,5 +347,6 @@ type h2Close h2Conn
 func (k *h2Close) Run() {
 	if !k.gone && k.e.ActiveStreams() == 0 {
 		k.c.Close()
+		k.side.drained()
 	}
 }
