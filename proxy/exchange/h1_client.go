@@ -107,6 +107,9 @@ func (k *H1Client) Head(h *head.Head, end bool) {
 	k.prsr.NextMessage(h1.Expect{Head: k.headOnly, Connect: h.IsConnect(), Upgrade: k.upgrade})
 	k.c.End(h1.AppendRequest(k.c.Begin(h.Size()+128), h, conn, extra))
 	if end {
+		if k.framing == head.FramingChunked { // an empty body has an end too
+			k.chunk(nil, true)
+		}
 		k.reqDone = true
 	}
 }

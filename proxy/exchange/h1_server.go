@@ -266,6 +266,9 @@ func (s *h1Server) Head(h *head.Head, end bool) {
 	}
 	s.c.End(h1.AppendResponse(s.c.Begin(h.Size()+64), h, conn, nil))
 	if end {
+		if s.framing == head.FramingChunked { // an empty body has an end too
+			s.chunk(nil, true)
+		}
 		s.responseEnd()
 	}
 }
