@@ -60,6 +60,9 @@ func (m *memConn) record() int {
 // ready reports whether crypto/tls would get on: a whole record is there, or the
 // header of one that it will refuse.
 func (m *memConn) ready() bool {
+	if m.left > 0 { // it has the first part of a record already
+		return m.available() >= m.left
+	}
 	n := m.record()
 	return n > 0 && (m.available() >= n || n > maxRecord+256+recordHeader) // RFC 8446, 5.2
 }
