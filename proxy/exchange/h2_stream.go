@@ -137,6 +137,7 @@ func (k *h2Conn) Fill(dst []byte, room int) []byte {
 			s.x.DownDrained(n)
 		}
 	}
+	k.watch()
 	k.settled()
 	return dst
 }

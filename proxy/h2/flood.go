@@ -60,7 +60,7 @@ func (m *meter) take(b Bucket, now mono.Time) bool {
 	if now > m.last {
 		leak := min(int64(now.Sub(m.last)), int64(time.Hour)) / int64(time.Microsecond) * int64(b.PerSecond) / milli
 		if leak > 0 {
-			m.level, m.last = max(0, m.level-leak), now
+			m.level, m.last = max(min(m.level, 0), m.level-leak), now
 		}
 	}
 	m.level += milli
@@ -69,6 +69,13 @@ func (m *meter) take(b Bucket, now mono.Time) bool {
 
 // earn gives n events back.
 func (m *meter) earn(n int) { m.level = max(0, m.level-int64(n)*milli) }
+
+// advance gives n events back before they come: a reader that has paused returns
+// credit for all that it was sent in one go.
+func (m *meter) advance(n int) { m.level = max(-maxAdvance, m.level-int64(n)*milli) }
+
+// maxAdvance bounds what advance collects.
+const maxAdvance = (64 << 10) * milli
 
 // meters are the budgets of one connection.
 type meters struct {

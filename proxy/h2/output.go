@@ -150,7 +150,7 @@ func (c *Conn) writeData(dst []byte, s *Stream, n int) []byte {
 	if n == s.queue.n || n >= smallPiece {
 		// Honest work: not a window opened by the byte. Clients return credit, for
 		// the stream and for the connection, as often as every 4 KiB (Go) or less.
-		c.meters.windows.earn(2 + n/512)
+		c.meters.windows.advance(2 + n/512)
 		c.meters.pings.earn(1)
 	}
 	c.queued -= n
