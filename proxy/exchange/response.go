@@ -27,7 +27,7 @@ func (x *Exchange) ResponseHead(h *head.Head, end bool) {
 	x.flags.respHead = true
 	x.flags.tunnel = x.connect && h.Status/100 == 2 || x.upgrading && h.Status == 101
 	x.dir.Response(x, h)
-	if x.upgrading && !x.flags.tunnel {
+	if (x.upgrading || x.connect) && !x.flags.tunnel {
 		x.endRequest()
 	}
 	x.freeRequest()
@@ -53,7 +53,7 @@ func (x *Exchange) retryResponse(h *head.Head) bool {
 	return true
 }
 
-// endRequest ends a request that asked for an upgrade and did not get it.
+// endRequest ends a request that asked for a tunnel and did not get it.
 func (x *Exchange) endRequest() {
 	x.flags.reqEnd = true
 	if x.up != nil {
