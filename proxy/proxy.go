@@ -227,15 +227,17 @@ func (s *shard) snapshot() *metrics.Snapshot {
 	m.InFlight = [2]int64{}
 	m.InFlight[metrics.Outbound] = int64(s.env.InFlight)
 	waiting := 0
-	var opened uint64
 	for _, t := range s.targetList {
 		waiting += len(t.waiting) + len(t.conns)
-		opened += t.bal.Stats().Ejections
 	}
 	m.Queued[metrics.Outbound] = int64(waiting)
-	m.CircuitOpen = max(m.CircuitOpen, opened)
 	m.BuffersUsed, m.BuffersLimit = s.p.budget.Used(), s.p.budget.Limit()
 	m.Busy = s.w.BusyShare()
+	if d, ok := s.p.deps.Discovery.(interface{ Stats() discover.Stats }); ok && s == s.p.shards[0] {
+		st := d.Stats() // of the process: one worker says it for all
+		m.UpdatesAcked, m.UpdatesRefused = st.Updates+st.Inbounds-min(st.Nacks, st.Updates+st.Inbounds), st.Nacks
+		m.DigestMismatches, m.Resyncs = st.Mismatches, st.Resyncs
+	}
 	return s.store.Snapshot()
 }
 

@@ -126,6 +126,7 @@ func (s *shard) Expired(*loop.Timer, uint8) {
 	clear(s.targetList[len(keep):])
 	s.targetList = keep
 	s.sweepApps(now, idle)
+	s.recheck() // roots may have been withdrawn
 	s.store.Expire(now)
 	s.w.Arm(&s.sweep, now.Add(sweepEvery), s, 0)
 }

@@ -66,12 +66,10 @@ func (a adminParts) look(h *admin.Health) {
 	st := a.ident.State()
 	if st.Certified {
 		h.Certified(st.NotAfter)
-		a.process.CertExpiry(st.NotAfter)
 	}
 	if err := st.Degraded(); err != nil {
 		h.Missing(admin.Certificate, err.Error())
 	}
-	a.process.Degraded(st.Degraded() != nil)
 	a.process.Connected(a.p.IsConnected())
 	switch {
 	case a.p.IsConnected():

@@ -38,6 +38,9 @@ func (d *discovery) Unsubscribe(t mesh.Target) { d.client.Unsubscribe(t) }
 // Report implements proxy.Discovery.
 func (d *discovery) Report(f discover.Failure) { d.client.Report(f) }
 
+// Stats are counted by the client.
+func (d *discovery) Stats() discover.Stats { return d.client.Stats() }
+
 // start makes the client; no worker runs yet.
 func (d *discovery) start(set *settings, creds *mtls.Credentials, p *proxy.Proxy, log *zap.Logger) {
 	tls := credentials.NewTLS(mtls.ClientConfig(creds, set.destinationName, "h2"))

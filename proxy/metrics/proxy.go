@@ -161,10 +161,3 @@ type Process struct {
 
 // Connected tells whether the stream to discovery is up.
 func (p *Process) Connected(up bool) { p.connected.Store(up) }
-
-// CertExpiry does nothing: proxy/identity registers identity_cert_expiration_timestamp_seconds itself.
-// It stands until cmd/tulle-proxy no longer calls it, and so does Degraded.
-func (p *Process) CertExpiry(time.Time) {}
-
-// Degraded does nothing: proxy/identity registers identity_degraded itself.
-func (p *Process) Degraded(bool) {}
