@@ -34,6 +34,9 @@ type Config struct {
 	// BufferBytes bounds what is kept for streams, parked heads and replays (R4.2);
 	// 0 is 64 MiB.
 	BufferBytes int64
+	// MemoryLimit is what shedding is measured by (R1.6), in bytes; 0 is the
+	// runtime's own limit (GOMEMLIMIT), and none when there is none.
+	MemoryLimit int64
 	// ClusterNetworks are the networks whose unknown addresses are refused (R11.4)
 	// until discovery has named them.
 	ClusterNetworks []netip.Prefix

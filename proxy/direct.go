@@ -70,6 +70,13 @@ func (d *direct) deadline(x *exchange.Exchange) {
 	if limit > 0 {
 		x.SetDeadline(x.Started.Add(limit))
 	}
+	try := d.policy.Timeouts.PerTry
+	if r := d.policy.Timeouts.Response; r > 0 && (try == 0 || r < try) {
+		try = r
+	}
+	if idle := d.policy.Timeouts.Idle; try > 0 || idle > 0 {
+		x.Limits(try, idle)
+	}
 }
 
 // choose picks an endpoint for x, or has it wait until one is ready.

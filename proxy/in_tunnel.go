@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/transport"
 	"github.com/tulle-mesh/tulle/proxy/tunnel"
 	"github.com/tulle-mesh/tulle/proxy/wire"
@@ -18,6 +19,11 @@ type inDial struct {
 // connect implements side: the policy first, then the application. Inside
 // tulle/tcp the client is told how connecting went (R5.4).
 func (i *inbound) connect(n *sniffer) {
+	if i.s.p.shedding.Load() {
+		i.s.refused(metrics.RefusedMemory)
+		i.refuse(n, shedReason)
+		return
+	}
 	if d := i.decide(); !d.Allow {
 		i.refuse(n, "denied by "+d.Policy+": "+d.Reason)
 		return

@@ -104,6 +104,7 @@ func (i *inbound) secured(err error) {
 	i.client, i.peer = sess.Peer(), true
 	i.clientID = []byte(i.client)
 	if sess.ALPN() == hop.ALPNHTTP {
+		i.c.SetUserTimeout(3 * i.s.p.cfg.Timeouts.Ping)
 		i.h2 = exchange.ServeH2(i.s.serverParams(i, true), i.s.h2Config(), i.c, nil)
 		return
 	}

@@ -35,6 +35,11 @@ type outTunnel struct {
 
 // connect implements side.
 func (o *outbound) connect(n *sniffer) {
+	if o.s.p.shedding.Load() {
+		o.s.refused(metrics.RefusedMemory)
+		n.notConnected(shedReason)
+		return
+	}
 	o.tun = &outTunnel{o: o, n: n, b: o.t}
 	if o.t.policy != nil {
 		if _, to, ok := route.Pick(o.t.policy, o.s.w.Rand()); ok && to != o.t.key {

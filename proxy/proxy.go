@@ -50,6 +50,8 @@ type Deps struct {
 	Rand func(i int) *rand.Rand
 	// Steps runs handshakes; nil runs them inline.
 	Steps loop.StepRunner
+	// Memory reads the bytes in use; nil asks the runtime.
+	Memory func() int64
 }
 
 // Proxy is the data plane of one workload. It implements discover.Sink.
@@ -63,6 +65,7 @@ type Proxy struct {
 	connected atomic.Bool
 	inbound   atomic.Pointer[mesh.InboundPolicy]
 	ending    atomic.Bool
+	shedding  atomic.Bool // memory is short (R1.6)
 
 	mu      sync.Mutex // guards what shards share by target
 	subs    map[mesh.Target]int
@@ -77,6 +80,9 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.BufferBytes),
 		subs: map[mesh.Target]int{}, trips: map[mesh.Target]*share.Breakers{}, buckets: map[mesh.Target]*share.Bucket{},
+	}
+	if p.deps.Memory == nil {
+		p.deps.Memory = memory
 	}
 	for i := range cfg.Workers {
 		poller, err := deps.Poller(i)
@@ -150,6 +156,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for _, s := range p.shards {
 		wg.Go(s.w.Run) // ends with Stop
 	}
+	wg.Go(func() { p.watchMemory(ctx) }) // ends with ctx
 	<-ctx.Done()
 	p.shutdown()
 	for _, s := range p.shards {

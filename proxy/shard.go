@@ -56,7 +56,7 @@ func newShard(p *Proxy, w *loop.Worker) *shard {
 	}
 	l := &p.cfg.Limits
 	s.wire = wire.NewEnv(w, max(1, l.Handshakes/p.cfg.Workers))
-	s.env = &exchange.Env{Wire: s.wire, MaxInFlight: max(1, l.Requests/p.cfg.Workers)}
+	s.env = &exchange.Env{Wire: s.wire, MaxInFlight: max(1, l.Requests/p.cfg.Workers), Refuse: s.refuse}
 	s.maxConns = max(1, l.Connections/p.cfg.Workers)
 	s.setParams()
 	w.Arm(&s.sweep, w.Now().Add(sweepEvery), s, 0)
@@ -97,6 +97,7 @@ func (s *shard) serverParams(f exchange.Front, peer bool) *exchange.ServerParams
 	}
 	if peer {
 		p.IdleTimeout = 0 // the peer's pool closes what it no longer uses
+		p.PingEvery = t.Ping
 	}
 	return p
 }
@@ -180,6 +181,22 @@ func (s *shard) drain() {
 
 // busy is what is still going on: requests and tunnels.
 func (s *shard) busy() int { return s.env.InFlight + s.tunnels }
+
+// refuse says whether a new request is to be shed, and counts it.
+func (s *shard) refuse() (exchange.Answer, bool) {
+	if s.p.shedding.Load() {
+		s.refused(metrics.RefusedMemory)
+		return exchange.Answer{Status: 503, GRPC: 14, Reason: shedReason, RetryAfter: 1, Unprocessed: true}, true
+	}
+	if s.env.InFlight > s.env.MaxInFlight {
+		s.refused(metrics.RefusedRequests)
+		return exchange.Answer{Status: 503, GRPC: 14, Reason: "too many requests in flight", RetryAfter: 1, Unprocessed: true}, true
+	}
+	return exchange.Answer{}, false
+}
+
+// shedReason is why new work is refused while memory is short (R1.6).
+const shedReason = "the proxy is short of memory"
 
 // refused counts a refusal; repeated ones are not logged (house style).
 func (s *shard) refused(reason metrics.Refusal) { s.store.Proxy.Refused[reason]++ }

@@ -75,6 +75,7 @@ func table() []setting {
 		{"TULLE_MAX_HEADER_COUNT", "256", "Fields of a head (R1.5).", number(8, 1<<14, func(s *settings) *int { return &s.proxy.Limits.Heads.HeaderCount })},
 		{"TULLE_MAX_TARGET_BYTES", "32768", "A request target, in bytes (R1.5).", number(256, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Heads.TargetBytes })},
 		{"TULLE_BUFFER_BYTES", "67108864", "What is kept for streams, parked heads and replays, in bytes (R4.2).", setBuffer},
+		{"TULLE_MEMORY_LIMIT", "", "At 85 % of it, in bytes, new work is shed (R1.6). Empty: GOMEMLIMIT, and none without one.", setMemory},
 		{"TULLE_CONNECT_TIMEOUT", "1s", "Connecting to an endpoint (R7.4).", duration(func(s *settings) *time.Duration { return &s.proxy.Timeouts.Connect })},
 		{"TULLE_APP_CONNECT_TIMEOUT", "300ms", "Connecting to the application (R7.4).", duration(func(s *settings) *time.Duration { return &s.proxy.Timeouts.ConnectApp })},
 		{"TULLE_HANDSHAKE_TIMEOUT", "5s", "A TLS handshake (R7.4).", duration(func(s *settings) *time.Duration { return &s.proxy.Timeouts.Handshake })},
@@ -252,6 +253,15 @@ func setBuffer(s *settings, v string) error {
 		return errors.New("want at least 1048576")
 	}
 	s.proxy.BufferBytes = n
+	return nil
+}
+
+func setMemory(s *settings, v string) error {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 8<<20 {
+		return errors.New("want at least 8388608")
+	}
+	s.proxy.MemoryLimit = n
 	return nil
 }
 

@@ -86,7 +86,10 @@ func (x *Exchange) compose(h *head.Head, a *Answer, reason string) {
 		add("content-length", "0")
 	}
 	h.Reason = []byte(phrase(h.Status))
-	if a.RetryAfter > 0 {
+	switch {
+	case a.RetryAfter > 0 && x.GRPC:
+		add("grpc-retry-pushback-ms", strconv.Itoa(a.RetryAfter*1000))
+	case a.RetryAfter > 0:
 		add("retry-after", strconv.Itoa(a.RetryAfter))
 	}
 	if x.Local {

@@ -98,9 +98,12 @@ type Attempt struct {
 // Env is what all exchanges of a worker share.
 type Env struct {
 	Wire *wire.Env
-	// MaxInFlight bounds requests in flight; 0 is 100,000 (R1.5).
+	// MaxInFlight bounds requests in flight (R1.5), InFlight counts them.
 	MaxInFlight int
 	InFlight    int
+	// Refuse says how a new request is to be answered instead of being sent on
+	// (R1.5, R1.6); nil never does.
+	Refuse func() (Answer, bool)
 
 	free, dead []*Exchange
 	reaping    bool
@@ -133,6 +136,10 @@ type Exchange struct {
 	tailBuf    []byte
 	pos        position
 	deadline   loop.Timer
+	try        loop.Timer
+	idle       loop.Timer
+	tryLimit   time.Duration
+	idleLimit  time.Duration
 	wait       loop.Timer
 	flags      flags
 	idempotent bool
@@ -166,6 +173,8 @@ type flags struct {
 const (
 	timerDeadline uint8 = iota
 	timerWait
+	timerAttempt
+	timerQuiet
 )
 
 // Begin starts an exchange for a request whose head is h (copied); end says
@@ -188,13 +197,11 @@ func (e *Env) Begin(down Down, dir Director, h *head.Head, end bool) *Exchange {
 // Go sends the exchange on its way; it follows Begin once the owner has noted
 // the exchange.
 func (x *Exchange) Go() {
-	limit := x.env.MaxInFlight
-	if limit == 0 {
-		limit = 100_000
-	}
-	if x.env.InFlight > limit {
-		x.Answer(Answer{Status: 503, GRPC: 14, Reason: "too many requests in flight"})
-		return
+	if x.env.Refuse != nil {
+		if a, refused := x.env.Refuse(); refused {
+			x.Answer(a)
+			return
+		}
 	}
 	x.open()
 }
@@ -244,16 +251,45 @@ func (x *Exchange) Expired(_ *loop.Timer, kind uint8) {
 	if x.flags.finished {
 		return
 	}
-	if kind == timerWait {
+	switch kind {
+	case timerWait:
 		x.flags.waiting = false
 		x.open()
-		return
+	case timerAttempt:
+		x.tryTimedOut()
+	case timerQuiet:
+		x.timedOut("idle timeout")
+	default:
+		x.timedOut("request timeout")
 	}
-	x.timedOut()
 }
 
-func (x *Exchange) timedOut() {
-	f := Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: "request timeout"}
+// Limits sets what the policy asks for (rule R7.4): try bounds each attempt up
+// to its response's head, idle the time in which nothing moves. 0 is none.
+func (x *Exchange) Limits(try, idle time.Duration) {
+	x.tryLimit, x.idleLimit = try, idle
+	x.moved()
+}
+
+// moved notes that bytes moved.
+func (x *Exchange) moved() {
+	if x.idleLimit > 0 {
+		w := x.env.Wire.W
+		w.Arm(&x.idle, w.Now().Add(x.idleLimit), x, timerQuiet)
+	}
+}
+
+// tryTimedOut gives up an attempt that has had no response.
+func (x *Exchange) tryTimedOut() {
+	if x.flags.respHead {
+		return
+	}
+	x.dropUp(h2.ErrCodeCancel)
+	x.UpFailed(Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: "no response in time"})
+}
+
+func (x *Exchange) timedOut(reason string) {
+	f := Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: reason}
 	x.dir.Failed(x, &f)
 	x.dropUp(h2.ErrCodeCancel)
 	if x.flags.respHead {
@@ -297,6 +333,8 @@ func (x *Exchange) finish(r Result) {
 	w := x.env.Wire.W
 	w.Cancel(&x.deadline)
 	w.Cancel(&x.wait)
+	w.Cancel(&x.try)
+	w.Cancel(&x.idle)
 	if x.flags.opening {
 		x.flags.opening = false
 		x.dir.Cancel(x)

@@ -31,6 +31,9 @@ type ServerParams struct {
 	HeaderTimeout, IdleTimeout time.Duration
 	// Hop: the client is another proxy of the mesh (R5.3).
 	Hop bool
+	// PingEvery is the time between PINGs on a quiet hop, and that in which each
+	// must be answered (R1.1); 0 sends none.
+	PingEvery time.Duration
 	// MaxAge of an HTTP/2 connection, jittered by the caller; 0 is none (R4.4).
 	MaxAge time.Duration
 }

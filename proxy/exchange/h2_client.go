@@ -7,7 +7,6 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
-	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/wire"
 )
 
@@ -25,29 +24,23 @@ type H2Client struct {
 	h2Conn
 	p         *ClientParams
 	owner     H2Owner
-	timer     loop.Timer
-	pinged    mono.Time
-	heard     mono.Time
+	alive     keepAlive
 	IdleSince mono.Time
 	left      bool // told the owner that no new streams are taken
 }
-
-const (
-	h2TimerPing uint8 = iota
-	h2TimerPong
-)
 
 // NewH2Client makes c an HTTP/2 client connection of owner.
 func NewH2Client(p *ClientParams, cfg h2.Config, owner H2Owner, c *wire.Conn) *H2Client {
 	cfg.Client, cfg.Hop, cfg.Pool = true, p.Hop, p.Env.Wire.Pool()
 	now := p.Env.Wire.Now()
-	k := &H2Client{p: p, owner: owner, heard: now, IdleSince: now}
+	k := &H2Client{p: p, owner: owner, IdleSince: now}
 	k.h2Conn = h2Conn{env: p.Env, c: c, hop: p.Hop, lim: p.Limits, e: h2.New(cfg, now)}
 	k.side = k
 	c.SetUser(k)
-	if p.PingEvery > 0 {
-		k.env.Wire.W.Arm(&k.timer, now.Add(p.PingEvery), k, h2TimerPing)
-	}
+	k.alive.start(&k.h2Conn, p.PingEvery, p.PingTimeout, func() {
+		k.c.Abort()
+		k.lost("no answer to PING")
+	})
 	k.dirty()
 	return k
 }
@@ -81,11 +74,12 @@ func (k *H2Client) leave() {
 
 // Received implements wire.User.
 func (k *H2Client) Received(p []byte) {
-	k.heard = k.env.Wire.Now()
+	now := k.env.Wire.Now()
+	k.alive.heard = now
 	k.e.Feed(p)
 	k.looping = true
 	for !k.gone {
-		ev, ok := k.e.Next(k.heard)
+		ev, ok := k.e.Next(now)
 		if !ok {
 			break
 		}
@@ -102,7 +96,7 @@ func (k *H2Client) Received(p []byte) {
 	}
 	k.watch()
 	if k.streams.first == nil {
-		k.IdleSince = k.heard
+		k.IdleSince = now
 	}
 	if !k.left {
 		k.owner.Room(k)
@@ -256,7 +250,7 @@ func (k *H2Client) lost(reason string) {
 	}
 	k.gone = true
 	k.leave()
-	k.env.Wire.W.Cancel(&k.timer)
+	k.alive.stop()
 	for s := k.streams.first; s != nil; s = k.streams.first {
 		x := s.x
 		s.x = nil
@@ -273,26 +267,3 @@ func (k *H2Client) lost(reason string) {
 
 // Flushed implements wire.User.
 func (k *h2Conn) Flushed(int) {}
-
-// Expired implements loop.TimerHandler: a PING is due, or its answer is overdue.
-func (k *H2Client) Expired(_ *loop.Timer, kind uint8) {
-	if k.gone {
-		return
-	}
-	w := k.env.Wire.W
-	now := w.Now()
-	switch {
-	case kind == h2TimerPing && now.Sub(k.heard) < k.p.PingEvery:
-		w.Arm(&k.timer, k.heard.Add(k.p.PingEvery), k, h2TimerPing)
-	case kind == h2TimerPing:
-		k.pinged = now
-		k.e.Ping(now)
-		k.dirty()
-		w.Arm(&k.timer, now.Add(k.p.PingTimeout), k, h2TimerPong)
-	case k.heard >= k.pinged:
-		w.Arm(&k.timer, k.heard.Add(k.p.PingEvery), k, h2TimerPing)
-	default:
-		k.c.Abort()
-		k.lost("no answer to PING")
-	}
-}

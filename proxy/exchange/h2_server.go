@@ -17,6 +17,7 @@ type H2Server struct {
 	h2Conn
 	p     *ServerParams
 	timer loop.Timer
+	alive keepAlive
 	phase uint8
 	final mono.Time // when a graceful end becomes a hard one
 	idle  bool
@@ -44,6 +45,10 @@ func ServeH2(p *ServerParams, cfg h2.Config, c *wire.Conn, early []byte) *H2Serv
 		s.env.Wire.W.Arm(&s.timer, s.env.Wire.Now().Add(p.MaxAge), s, h2TimerAge)
 		s.phase = h2TimerAge
 	}
+	s.alive.start(&s.h2Conn, p.PingEvery, p.PingEvery, func() {
+		s.c.Abort()
+		s.lost(h2.ErrCodeCancel)
+	})
 	s.dirty()
 	if len(early) > 0 {
 		s.Received(early)
@@ -53,10 +58,12 @@ func ServeH2(p *ServerParams, cfg h2.Config, c *wire.Conn, early []byte) *H2Serv
 
 // Received implements wire.User.
 func (s *H2Server) Received(p []byte) {
+	now := s.env.Wire.Now()
+	s.alive.heard = now
 	s.e.Feed(p)
 	s.looping = true
 	for !s.gone {
-		ev, ok := s.e.Next(s.env.Wire.Now())
+		ev, ok := s.e.Next(now)
 		if !ok {
 			break
 		}
@@ -212,6 +219,7 @@ func (s *H2Server) lost(code h2.ErrCode) {
 	}
 	s.gone = true
 	s.env.Wire.W.Cancel(&s.timer)
+	s.alive.stop()
 	for st := s.streams.first; st != nil; st = s.streams.first {
 		x := st.x
 		st.x = nil

@@ -37,6 +37,10 @@ func (x *Exchange) Opened(up Stream) {
 	x.flags.opening = false
 	x.up = up
 	x.pos.drained = 0
+	if x.tryLimit > 0 {
+		w := x.env.Wire.W
+		w.Arm(&x.try, w.Now().Add(x.tryLimit), x, timerAttempt)
+	}
 	whole := x.flags.reqEnd && !x.flags.hasTail
 	up.Head(&x.Req, whole && len(x.body) == 0)
 	if x.up != up { // the upstream failed at once
@@ -67,6 +71,7 @@ func (x *Exchange) RequestData(p []byte, end bool) {
 	if x.flags.finished {
 		return
 	}
+	x.moved()
 	x.pos.received += int64(len(p))
 	x.flags.reqEnd = x.flags.reqEnd || end
 	if x.flags.discard {

@@ -25,6 +25,7 @@ func (x *Exchange) ResponseHead(h *head.Head, end bool) {
 		return
 	}
 	x.flags.respHead = true
+	x.env.Wire.W.Cancel(&x.try)
 	x.flags.tunnel = x.connect && h.Status/100 == 2 || x.upgrading && h.Status == 101
 	x.dir.Response(x, h)
 	if (x.upgrading || x.connect) && !x.flags.tunnel {
@@ -67,6 +68,7 @@ func (x *Exchange) ResponseData(p []byte, end bool) {
 		return
 	}
 	x.firstByte()
+	x.moved()
 	x.down.Data(p, end)
 	if end && !x.flags.finished {
 		x.ended()

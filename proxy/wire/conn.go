@@ -77,6 +77,14 @@ func (c *Conn) Session() *mtls.Session { return c.sess }
 // Env is the worker's environment.
 func (c *Conn) Env() *Env { return c.env }
 
+// SetUserTimeout bounds how long written bytes may stay unacknowledged, where
+// the system can (R1.1: HTTP/2 hops alone).
+func (c *Conn) SetUserTimeout(d time.Duration) {
+	if u, ok := c.sock.(loop.UserTimeouter); ok {
+		_ = u.SetUserTimeout(d) // keep-alive and PING find a dead peer too, later
+	}
+}
+
 // Closed reports whether the connection is closed or closing.
 func (c *Conn) Closed() bool { return c.state >= stateLinger }
 

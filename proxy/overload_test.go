@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tulle-mesh/tulle/internal/meshtest"
+	"github.com/tulle-mesh/tulle/proxy/loop"
+)
+
+// R1.6: shedding begins at 85 % of the limit, ends under 80 %, and answers new
+// requests with what makes clients come back later.
+func TestSheddingFollowsMemory(t *testing.T) {
+	p, err := New(Config{InboundPorts: []InboundPort{{Listen: meshtest.Addr("127.0.0.1:0"), App: netip.MustParseAddrPort("127.0.0.1:1")}}}, Deps{
+		Log: zap.NewNop(), Credentials: meshtest.NewAuthority(time.Now).Credentials("spiffe://cluster.local/ns/a/sa/b"),
+		Discovery: meshtest.NewDiscovery(),
+		Poller:    func(int) (loop.Poller, error) { return loop.NewPoller(loop.EpollConfig{Hold: -1}) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, step := range []struct {
+		used int64
+		want bool
+	}{{84, false}, {85, true}, {82, true}, {79, false}, {84, false}, {99, true}} {
+		p.weigh(step.used, 100)
+		if got := p.shedding.Load(); got != step.want {
+			t.Errorf("at %d %%: shedding %v, want %v", step.used, got, step.want)
+		}
+		a, refused := p.shards[0].refuse()
+		if refused != step.want || refused && (a.Status != 503 || a.GRPC != 14 || a.RetryAfter == 0) {
+			t.Errorf("at %d %%: %+v, refused %v", step.used, a, refused)
+		}
+	}
+}
