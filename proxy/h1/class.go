@@ -4,10 +4,9 @@ import "encoding/binary"
 
 // Classes of bytes, one bit each.
 const (
-	classToken   = 1 << iota // RFC 9110, section 5.6.2
-	classTarget              // what a request target may hold: no space, no control byte, no '#'
-	classHost                // a host's name or IPv4 address (RFC 3986, section 3.2.2), without ':' and brackets
-	classLiteral             // what stands between the brackets of an IP literal
+	classToken  = 1 << iota // RFC 9110, section 5.6.2
+	classTarget             // what a request target may hold: no space, no control byte, no '#'
+	classHost               // a host's name or IPv4 address (RFC 3986, section 3.2.2), without escapes
 )
 
 var classes = makeClasses()
@@ -20,8 +19,7 @@ func makeClasses() (t [256]uint8) {
 		}
 	}
 	set(classToken, alnum+"!#$%&'*+-.^_`|~")
-	set(classHost, alnum+"-._~%!$&'()*+,;=")
-	set(classLiteral, alnum+":.%-_~")
+	set(classHost, alnum+"-._~!$&'()*+,;=")
 	for c := '!'; c <= 0xff; c++ {
 		if c != 0x7f && c != '#' {
 			t[c] |= classTarget

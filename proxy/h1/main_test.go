@@ -51,9 +51,11 @@ func (c *conversation) read(t testing.TB, cuts ...int) string {
 			r.event(&ev)
 			r.drain()
 		} else {
+			r.flush()
 			r.out.WriteString("nothing\n")
 		}
 	}
+	r.flush()
 	if rest := r.p.Rest(); len(rest) > 0 && r.p.state != stateFailed {
 		fmt.Fprintf(&r.out, "rest %q\n", rest)
 	}
@@ -69,7 +71,7 @@ type reader struct {
 	p       *Parser
 	message int
 	out     strings.Builder
-	data    bool // the line is of data
+	data    []byte // not yet written down
 }
 
 func (r *reader) expect() (e Expect) {
@@ -91,9 +93,8 @@ func (r *reader) drain() {
 }
 
 func (r *reader) event(ev *Event) {
-	if r.data && ev.Kind != EventData {
-		r.out.WriteByte('\n')
-		r.data = false
+	if ev.Kind != EventData {
+		r.flush()
 	}
 	switch ev.Kind {
 	case EventHead:
@@ -106,12 +107,10 @@ func (r *reader) event(ev *Event) {
 		r.out.WriteString("trailers\n")
 		r.fields(ev.Head)
 	case EventData:
-		if !r.data {
-			r.out.WriteString("data ")
+		if len(ev.Data) == 0 {
+			r.out.WriteString("empty data\n")
 		}
-		r.data = true
-		q := fmt.Sprintf("%q", ev.Data)
-		r.out.WriteString(q[1 : len(q)-1])
+		r.data = append(r.data, ev.Data...)
 	case EventEnd:
 		r.out.WriteString("end\n")
 		r.p.NextMessage(r.expect())
@@ -121,6 +120,15 @@ func (r *reader) event(ev *Event) {
 			r.out.WriteString(" (truncated)")
 		}
 		r.out.WriteByte('\n')
+	}
+}
+
+// flush writes down the data: in one piece, however it came.
+func (r *reader) flush() {
+	if len(r.data) > 0 {
+		q := fmt.Sprintf("%q", r.data)
+		fmt.Fprintf(&r.out, "data %s\n", q[1:len(q)-1])
+		r.data = r.data[:0]
 	}
 }
 

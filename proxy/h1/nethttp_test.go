@@ -148,22 +148,16 @@ func trailerList(h http.Header) string {
 }
 
 // stricter are errors of net/http about messages that we accept. None of them
-// means that it would read another message.
+// means that it would read another message. Other known differences: its
+// trailers hold reserved names, which are dropped here (R5.5), it skips an empty
+// line only in its server, and it trims the reason phrase.
 var stricter = []string{
 	// It knows no coding but chunked; we pass on gzip, deflate and compress before it.
-	"unsupported transfer encoding", "too many transfer encodings",
-	// It decodes the target: "%zz" and the like. We pass it on as received (R3.1).
+	"unsupported transfer encoding",
+	// It decodes the target, "%zz" as well; we pass it on as received (R3.1).
 	"invalid URL escape",
-	// It parses the authority further: IPv6 addresses, what a percent sign decodes to.
-	"invalid character", "invalid port", "invalid host", "missing ']'", "invalid userinfo", "netip", "ParseAddr",
-	// It refuses "*", "//" and the like within a URL of another shape.
-	"first path segment in URL cannot contain colon",
-	// It knows fewer trailers than a sender may announce.
-	"bad trailer key",
 	// It refuses white space before a chunk extension, which RFC 9112, section 7.1.1 has a recipient pass over.
 	"invalid byte in chunk length",
-	// It takes statuses under 1000 of any first digit, but no reason without a space.
-	"malformed HTTP status code",
 }
 
 func isStricter(err error) bool {
@@ -187,9 +181,6 @@ func sameRequest(t *testing.T, in []byte) {
 			t.Errorf("we accept what net/http refuses, %v:\n%q", err, in)
 		}
 		return
-	}
-	if h.Form != head.FormOrigin && strings.Contains(m.host, "%") {
-		m.host = want.host // it decodes escapes there
 	}
 	if m != want {
 		t.Errorf("read\n%+v, net/http\n%+v:\n%q", m, want, in)
@@ -222,8 +213,6 @@ func sameResponse(t *testing.T, in []byte, exp Expect) {
 		}
 		return
 	}
-	m.line = strings.TrimSpace(m.line)
-	// net/http trims the status line.
 	m.line, want.line = trimReason(m.line), trimReason(want.line)
 	if h.Status < 200 {
 		want.body = ""

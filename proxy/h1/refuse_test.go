@@ -137,6 +137,12 @@ var refusedRequests = []refusal{
 	{"R3.4", "port of six digits in Host", lines("GET / HTTP/1.1", "Host: a:655360"), 400, "bad Host", false},
 	{"R3.4", "open bracket in Host", lines("GET / HTTP/1.1", "Host: [::1"), 400, "bad Host", false},
 	{"R3.4", "name behind a bracket in Host", lines("GET / HTTP/1.1", "Host: [::1]a"), 400, "bad Host", false},
+	{"R3.4", "escape in Host", lines("GET / HTTP/1.1", "Host: a%2e"), 400, "bad Host", false},
+	{"R3.4", "zone in Host", lines("GET / HTTP/1.1", "Host: [fe80::1%25eth0]"), 400, "bad Host", false},
+	{"R3.4", "name in brackets in Host", lines("GET / HTTP/1.1", "Host: [abc]"), 400, "bad Host", false},
+	{"R3.4", "IPv4 in brackets in Host", lines("GET / HTTP/1.1", "Host: [1.2.3.4]"), 400, "bad Host", false},
+	{"R3.4", "too many groups in Host", lines("GET / HTTP/1.1", "Host: [1:2:3:4:5:6:7:8:9]"), 400, "bad Host", false},
+	{"R3.4", "closing bracket alone in Host", lines("GET / HTTP/1.1", "Host: ]"), 400, "bad Host", false},
 	{"R3.4", "empty brackets in Host", lines("GET / HTTP/1.1", "Host: []"), 400, "bad Host", false},
 	{"R3.4", "bracket within Host", lines("GET / HTTP/1.1", "Host: a[::1]"), 400, "bad Host", false},
 

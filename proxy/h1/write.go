@@ -95,11 +95,15 @@ func AppendChunk(dst, data []byte) []byte {
 	return append(dst, crlf...)
 }
 
-// AppendLastChunk appends the end of a chunked body with its trailers.
+// AppendLastChunk appends the end of a chunked body with its trailers, without
+// those that may not be any (RFC 9110, section 6.5.1): HTTP/2 lets them pass, and
+// HTTP/1 servers exist that merge what they find into the head (rule R4.6).
 func AppendLastChunk(dst []byte, trailers []head.Field) []byte {
 	dst = append(dst, "0\r\n"...)
 	for i := range trailers {
-		dst = appendField(dst, &trailers[i])
+		if !neverTrailer(trailers[i].Name) {
+			dst = appendField(dst, &trailers[i])
+		}
 	}
 	return append(dst, crlf...)
 }
