@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -129,6 +130,9 @@ func (s *Server) recheck() {
 	s.cfg.Recheck(addrs)
 	s.audit()
 }
+
+// Register puts the service on a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterDiscoveryServer(r, s) }
 
 // Sync serves one proxy.
 func (s *Server) Sync(rpc pb.Discovery_SyncServer) error {

@@ -68,6 +68,7 @@ var bans = []ban{
 	},
 	{
 		from:    []string{"controller/..."},
+		except:  []string{"controller"}, // which puts them together
 		to:      []string{"destination/...", "identity/...", "proxy/..."},
 		allowed: []string{"proxy/hop"},
 		reason:  "state is below the services that read it",
@@ -78,7 +79,7 @@ var bans = []ban{
 		reason: "a control plane service knows neither its users nor the data plane's inside",
 	},
 	{
-		from:   []string{"cmd/tulle-demo", "internal/shop/...", "cmd/tulle-shop"},
+		from:   []string{"cmd/tulle-demo", "demo/...", "internal/shop/...", "cmd/tulle-shop"},
 		to:     []string{"helm.sh/...", "k8s.io/client-go/...", "github.com/prometheus/prometheus/..."},
 		reason: "the demo is the first thing that a newcomer builds: minutes and hundreds of megabytes otherwise",
 	},

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/tulle-mesh/tulle/controller"
+	"github.com/tulle-mesh/tulle/internal/logkey"
+	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/run"
+	"github.com/tulle-mesh/tulle/internal/version"
+)
+
+// serving are the flags of the services.
+type serving struct {
+	identityListen, destinationListen, adminListen string
+	policy, networks, logLevel, logFormat          string
+
+	identity    controller.IdentityConfig
+	destination controller.DestinationConfig
+	config      controller.Config
+}
+
+func (v *serving) flags(what string) *flag.FlagSet {
+	f := flag.NewFlagSet("tulle-controller "+what, flag.ContinueOnError)
+	admin := ":9990"
+	f.StringVar(&v.config.Source, "source", "", "where the mesh is read: files:DIR")
+	f.StringVar(&v.config.Settings.TrustDomain, "trust-domain", "cluster.local", "domain of every identity")
+	f.StringVar(&v.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&v.logFormat, "log-format", "json", "json or plain")
+	if what != "destination" {
+		f.StringVar(&v.identityListen, "identity-listen", ":8080", "address of the identity service")
+		f.StringVar(&v.identity.StateDir, "state-dir", "", "directory for the authority and the join tokens (mode 0600); required")
+		f.DurationVar(&v.identity.LeafLifetime, "leaf-lifetime", 0, "how long certificates last (default 24h)")
+	}
+	if what != "identity" {
+		f.StringVar(&v.destinationListen, "destination-listen", ":8086", "address of the destination service")
+		f.StringVar(&v.destination.Replica, "replica", "", "name of this instance (default: the host's)")
+		f.StringVar(&v.config.Settings.ClusterDomain, "cluster-domain", "cluster.local", "what ends the long names of Services")
+		f.StringVar(&v.policy, "default-inbound-policy", "all-unauthenticated", "policy where no annotation says one")
+		f.StringVar(&v.networks, "cluster-networks", "", "networks whose unknown addresses proxies refuse, comma-separated")
+	}
+	if what == "destination" {
+		admin = ":9991" // beside identity on one host
+		f.StringVar(&v.destination.IdentityAddr, "identity", "", "address of the identity service; required")
+		f.StringVar(&v.destination.TokenFile, "token-file", "", "file with destination's own join token; required")
+		f.StringVar(&v.destination.BundleDir, "trust-bundle-dir", "", "directory with trust-bundle.pem; required")
+	}
+	f.StringVar(&v.adminListen, "admin-listen", admin, "address of /ready, /live, /metrics and, for loopback, /debug; empty: none")
+	return f
+}
+
+// serve runs what the sub-command names.
+func serve(ctx context.Context, what string, args []string, s run.Streams) error {
+	var v serving
+	if err := parse(v.flags(what), args, s); err != nil {
+		return err
+	}
+	if err := v.settings(s.Err); err != nil {
+		return mistake(err)
+	}
+	if what != "destination" {
+		v.config.Identity = &v.identity
+	}
+	if what != "identity" {
+		v.config.Destination = &v.destination
+	}
+	listeners, err := v.listen(ctx)
+	if err != nil {
+		return err
+	}
+	plane, err := controller.New(v.config)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close() //nolint:errcheck // nothing was served
+		}
+		return mistake(err)
+	}
+	v.config.Log.Info("tulle-controller "+what, zap.String(logkey.Version, version.String()), zap.String("source", v.config.Source))
+	return plane.Run(ctx)
+}
+
+// settings turns what was said in words into what the Config wants.
+func (v *serving) settings(errs io.Writer) error {
+	var err error
+	if v.config.Log, err = logger(v.logLevel, v.logFormat, errs); err != nil {
+		return err
+	}
+	if v.policy != "" {
+		d, err := mesh.ParseDefault(v.policy)
+		if err != nil {
+			return err
+		}
+		v.config.Settings.Default = d
+	}
+	if v.networks == "" {
+		return nil
+	}
+	for one := range strings.SplitSeq(v.networks, ",") {
+		n, err := netip.ParsePrefix(strings.TrimSpace(one))
+		if err != nil {
+			return err
+		}
+		v.config.Settings.ClusterNetworks = append(v.config.Settings.ClusterNetworks, n)
+	}
+	return nil
+}
+
+// listen opens the addresses of what is to run, all or none.
+func (v *serving) listen(ctx context.Context) ([]net.Listener, error) {
+	var all []net.Listener
+	open := func(addr string, to *net.Listener) error {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err == nil {
+			*to, all = l, append(all, l)
+		}
+		return err
+	}
+	var err error
+	if v.config.Identity != nil {
+		err = open(v.identityListen, &v.identity.Listener)
+	}
+	if err == nil && v.config.Destination != nil {
+		err = open(v.destinationListen, &v.destination.Listener)
+	}
+	if err == nil && v.adminListen != "" {
+		err = open(v.adminListen, &v.config.Admin)
+	}
+	if err != nil {
+		for _, l := range all {
+			l.Close() //nolint:errcheck // nothing was served
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+func logger(level, format string, w io.Writer) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, err
+	}
+	cfg := zap.NewProductionEncoderConfig()
+	cfg.EncodeTime = zapcore.ISO8601TimeEncoder
+	var enc zapcore.Encoder
+	switch format {
+	case "json":
+		enc = zapcore.NewJSONEncoder(cfg)
+	case "plain":
+		enc = zapcore.NewConsoleEncoder(cfg)
+	default:
+		return nil, errors.New("--log-format: want json or plain")
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), l)), nil
+}

@@ -1,0 +1,90 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tulle-mesh/tulle/controller/state"
+	"github.com/tulle-mesh/tulle/internal/mesh"
+)
+
+// Namespace is where the control plane's own identities live.
+const Namespace = "tulle"
+
+// Config says what a Plane runs. At least one of Identity and Destination is set.
+type Config struct {
+	// Settings hold for the whole mesh; the zero value is the default.
+	Settings state.Settings
+	// Source is where the mesh is read: "files:DIR". Destination needs it; with it, identity refuses
+	// identities that no workload has.
+	Source      string
+	Identity    *IdentityConfig
+	Destination *DestinationConfig
+	// Admin is where /ready, /live and /metrics are served, and /debug for loopback; nil: nowhere.
+	Admin net.Listener
+	Log   *zap.Logger // nil is silent
+}
+
+// IdentityConfig is the identity service's.
+type IdentityConfig struct {
+	// Listener is served and closed by Plane.Run; required.
+	Listener net.Listener
+	// StateDir keeps the authority, the key that signs join tokens and those that were used (mode
+	// 0600), and the trust bundle in StateDir/bundle; required.
+	StateDir string
+	// LeafLifetime is how long certificates last; 0 is 24 h.
+	LeafLifetime time.Duration
+}
+
+// DestinationConfig is the destination service's.
+type DestinationConfig struct {
+	// Listener is served and closed by Plane.Run; required.
+	Listener net.Listener
+	// Without an identity service in the process: where it is, the file with destination's own join
+	// token, and the directory with the trust bundle to begin with.
+	IdentityAddr, TokenFile, BundleDir string
+	// Replica names this instance to proxies; empty is the host's name.
+	Replica string
+}
+
+// name is the identity of a service of the control plane.
+func (cfg *Config) name(account string) mesh.Identity {
+	return mesh.NewIdentity(cfg.Settings.TrustDomain, Namespace, account)
+}
+
+// dir is the directory of a files source; empty where there is no source.
+func (cfg *Config) dir() (string, error) {
+	if cfg.Source == "" {
+		return "", nil
+	}
+	dir, ok := strings.CutPrefix(cfg.Source, "files:")
+	if !ok || dir == "" {
+		return "", fmt.Errorf("source %q: want files:DIR", cfg.Source)
+	}
+	return dir, nil
+}
+
+func (cfg *Config) check() error {
+	if cfg.Identity == nil && cfg.Destination == nil {
+		return errors.New("neither identity nor destination is to run")
+	}
+	if i := cfg.Identity; i != nil && (i.Listener == nil || i.StateDir == "") {
+		return errors.New("identity wants a listener and a state directory")
+	}
+	d := cfg.Destination
+	if d == nil {
+		return nil
+	}
+	if d.Listener == nil || cfg.Source == "" {
+		return errors.New("destination wants a listener and a source")
+	}
+	if cfg.Identity == nil && (d.IdentityAddr == "" || d.TokenFile == "" || d.BundleDir == "") {
+		return errors.New("destination without identity wants its address, a token file and a trust bundle directory")
+	}
+	return nil
+}
