@@ -363,7 +363,10 @@ func (k *H1Client) done() {
 	if k.gone || k.looping {
 		return
 	}
-	k.x = nil
+	if x := k.x; x != nil { // it has all that it wanted: the connection may be another's in a moment
+		x.up = nil
+		k.x = nil
+	}
 	if k.respClose || k.prsr.Stash() > 0 || k.bodyOut > 0 && !k.reqDone {
 		k.leave(false)
 		return
