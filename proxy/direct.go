@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -211,18 +212,9 @@ func (d *direct) retryable(x *exchange.Exchange, f *exchange.Failure) bool {
 	case f.Status == 0:
 		return r.ConnectFailure
 	case x.GRPC && f.GRPC >= 0:
-		return hasInt(r.GRPC, f.GRPC)
+		return slices.Contains(r.GRPC, f.GRPC)
 	}
-	return hasInt(r.Statuses, f.Status)
-}
-
-func hasInt(l []int, n int) bool {
-	for _, v := range l {
-		if v == n {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.Statuses, f.Status)
 }
 
 // Failed implements exchange.Director.

@@ -24,16 +24,16 @@ type door struct {
 	failing    bool // accept errors are told on change
 }
 
-func (s *shard) listen(addr netip.AddrPort, redirected bool, open func(loop.Socket, wire.Info, netip.AddrPort)) (*door, error) {
+func (s *shard) listen(addr netip.AddrPort, redirected bool, open func(loop.Socket, wire.Info, netip.AddrPort)) error {
 	d := &door{s: s, open: open, redirected: redirected}
 	opts := loop.ListenOptions{ReusePort: s.p.cfg.Workers > 1, OriginalDst: redirected}
 	l, err := s.w.Poller().Listen(addr, opts, s.w.Register(d))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.l, d.self = l, l.Addr()
 	s.doors = append(s.doors, d)
-	return d, nil
+	return nil
 }
 
 // Ready implements loop.Handler. Errors never end the loop (R1.1).

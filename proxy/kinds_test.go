@@ -193,7 +193,7 @@ func TestNoEndpointSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 502 {
+	if resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("status %s", resp.Status)
 	}
 	t.Log(resp.Header.Get("tulle-proxy-error"))
@@ -211,7 +211,7 @@ func TestStoppedReader(t *testing.T) {
 	addr := pair(t, app)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr.String(), nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String(), nil)
 	resp, err := h2Client().Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -112,8 +112,7 @@ func (c *outTunnel) ready(up *wire.Conn, early []byte) {
 func (c *outTunnel) failed(err error) {
 	s := c.o.s
 	cause := balance.CauseConnect
-	var verify *mtls.VerifyError
-	if errors.As(err, &verify) {
+	if _, ok := errors.AsType[*mtls.VerifyError](err); ok {
 		cause = balance.CauseIdentity
 	}
 	s.p.report(c.b.key, c.e.Addr, err)

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
@@ -178,11 +177,3 @@ func (o *outbound) Refused(reason string) {
 
 // Closed implements exchange.Front.
 func (o *outbound) Closed() { o.end("") }
-
-// jitter takes up to a tenth off d.
-func (s *shard) jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return d
-	}
-	return d - time.Duration(s.w.Rand().Int64N(int64(d)/10+1))
-}

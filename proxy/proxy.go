@@ -108,23 +108,23 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 func (s *shard) open() error {
 	cfg := &s.p.cfg
 	for _, u := range cfg.Upstreams {
-		if _, err := s.listen(u.Listen, false, s.openUpstream(u.Target)); err != nil {
+		if err := s.listen(u.Listen, false, s.openUpstream(u.Target)); err != nil {
 			return fmt.Errorf("listen for upstream %s on %s: %w", u.Target, u.Listen, err)
 		}
 		s.target(u.Target) // asked for at once: the first request need not wait
 	}
 	for _, m := range cfg.InboundPorts {
-		if _, err := s.listen(m.Listen, false, s.openPort(m.App)); err != nil {
+		if err := s.listen(m.Listen, false, s.openPort(m.App)); err != nil {
 			return fmt.Errorf("listen for application %s on %s: %w", m.App, m.Listen, err)
 		}
 	}
 	if cfg.Outbound.IsValid() {
-		if _, err := s.listen(cfg.Outbound, true, s.openRedirected); err != nil {
+		if err := s.listen(cfg.Outbound, true, s.openRedirected); err != nil {
 			return fmt.Errorf("listen for outbound traffic on %s: %w", cfg.Outbound, err)
 		}
 	}
 	if cfg.Inbound.IsValid() {
-		if _, err := s.listen(cfg.Inbound, true, s.openInbound); err != nil {
+		if err := s.listen(cfg.Inbound, true, s.openInbound); err != nil {
 			return fmt.Errorf("listen for inbound traffic on %s: %w", cfg.Inbound, err)
 		}
 	}
@@ -301,8 +301,7 @@ func (p *Proxy) bucket(t mesh.Target) *share.Bucket {
 // somebody else: perhaps its address went to another workload.
 func (p *Proxy) report(t mesh.Target, addr netip.AddrPort, err error) {
 	f := discover.Failure{Target: t, Addr: addr, Kind: discover.FailureConnect}
-	var verify *mtls.VerifyError
-	if errors.As(err, &verify) {
+	if verify, ok := errors.AsType[*mtls.VerifyError](err); ok {
 		f.Kind, f.Presented = discover.FailureIdentity, verify.Got
 	}
 	if err != nil {

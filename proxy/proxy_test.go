@@ -89,7 +89,7 @@ func TestHTTP1ThroughTwoProxies(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 200 || sha256.Sum256(got) != sha256.Sum256(body) {
+		if resp.StatusCode != http.StatusOK || sha256.Sum256(got) != sha256.Sum256(body) {
 			t.Fatalf("%s, %d bytes", resp.Status, len(got))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // side is what inbound and outbound do differently once it is known what a
 // connection speaks.
-type side interface {
+type side interface { //nolint:interfacebloat // one per outcome of detection
 	// mesh: the client's bytes begin mesh TLS (inbound alone).
 	mesh(n *sniffer, early []byte)
 	// http: serve the connection as HTTP; v is detect.HTTP1 or detect.HTTP2.

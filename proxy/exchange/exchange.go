@@ -24,7 +24,7 @@ import (
 const maxReplay = 64 << 10
 
 // Stream is one side of an exchange as the exchange sees it.
-type Stream interface {
+type Stream interface { //nolint:interfacebloat // what a message is made of, once
 	// Head sends a request's or a final response's head; end says that nothing follows.
 	Head(h *head.Head, end bool)
 	// Data sends body bytes, or a tunnel's; it copies p and never refuses. The
@@ -48,7 +48,7 @@ type Down interface {
 }
 
 // Director decides what becomes of an exchange. Its calls come from the worker.
-type Director interface {
+type Director interface { //nolint:interfacebloat // the life of a request, in order
 	// Open finds an upstream and calls Opened or OpenFailed, now or later.
 	Open(x *Exchange)
 	// Cancel takes back an Open that has not been answered.
@@ -155,19 +155,18 @@ type position struct {
 }
 
 type flags struct {
-	opening   bool // the Director is looking for an upstream
-	waiting   bool // a backoff runs
-	keep      bool // body holds all that was received
-	hasTail   bool // the request ended with trailers
-	reqEnd    bool
-	discard   bool // nobody wants the rest of the request's body
-	respHead  bool
-	respEnd   bool
-	first     bool
-	tunnel    bool
-	finished  bool
-	result    Result
-	cutByDown bool
+	opening  bool // the Director is looking for an upstream
+	waiting  bool // a backoff runs
+	keep     bool // body holds all that was received
+	hasTail  bool // the request ended with trailers
+	reqEnd   bool
+	discard  bool // nobody wants the rest of the request's body
+	respHead bool
+	respEnd  bool
+	first    bool
+	tunnel   bool
+	finished bool
+	result   Result
 }
 
 const (

@@ -3,7 +3,6 @@ package exchange
 import (
 	"errors"
 
-	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
@@ -19,7 +18,6 @@ type H2Server struct {
 	timer loop.Timer
 	alive keepAlive
 	phase uint8
-	final mono.Time // when a graceful end becomes a hard one
 	idle  bool
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mono"
@@ -150,8 +151,7 @@ func (o *H2Pool) arm() {
 func (o *H2Pool) Expired(*loop.Timer, uint8) {
 	o.timed = false
 	now := o.p.Env.Wire.Now()
-	for i := len(o.conns) - 1; i >= 0; i-- {
-		e := o.conns[i]
+	for _, e := range slices.Backward(o.conns) {
 		old := e.retire > 0 && now >= e.retire
 		idle := e.k.Streams() == 0 && now.Sub(e.k.IdleSince) >= o.p.Idle
 		if old || idle {
