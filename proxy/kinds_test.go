@@ -216,7 +216,7 @@ func TestStoppedReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) //house:sleep a reader that stops is what is tested
 	n, err := io.Copy(io.Discard, resp.Body)
 	if n != 64<<20 || err != nil {
 		t.Fatal(n, err)
