@@ -34,7 +34,7 @@ func (o *Oracle) judgeAttempts(r *Request, why string) {
 			o.report(r.ID, "%s never ended at server %s (%d of %d bytes received, end %v, response ended %v)%s",
 				r.Plan.Name, a.Server, a.req.got, a.req.want, a.req.end, a.sent.ended, during(why))
 		}
-		if a.req.end == Clean {
+		if a.req.end == Clean && !a.refusedTunnel && !o.falseEnd(r) {
 			o.judgeRequestEnd(r, a)
 		}
 		if i+1 < len(r.attempts) && !a.refused && !(r.Plan.MayRepeat && (a.sent.reset || a.req.end == Cut || a.over() || why != "")) {
@@ -59,7 +59,7 @@ func (o *Oracle) judgeRequestEnd(r *Request, a *Attempt) {
 
 // judgeResponse: what ended cleanly is whole.
 func (o *Oracle) judgeResponse(r *Request) {
-	if r.resp.end != Clean || !r.echoed && r.status != 0 {
+	if r.resp.end != Clean || !r.echoed && r.status != 0 || o.falseEnd(r) {
 		return
 	}
 	last := r.last()
@@ -68,7 +68,7 @@ func (o *Oracle) judgeResponse(r *Request) {
 		o.report(r.ID, "the response was cut at byte %d of %d but ended cleanly", r.resp.got, r.resp.want)
 	case r.resp.trailers != r.Plan.ResponseTrailers && r.status != 0:
 		o.report(r.ID, "the response has trailers %q, %q were sent", r.resp.trailers, r.Plan.ResponseTrailers)
-	case (r.Plan.Tunnel || r.resp.any) && last != nil && !last.sent.ended:
+	case (r.Plan.Tunnel || r.resp.any) && last != nil && !last.sent.ended && !last.refusedTunnel:
 		o.report(r.ID, "the server's direction ended cleanly, but the server did not end it")
 	}
 }

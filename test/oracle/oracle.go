@@ -47,11 +47,14 @@ func (f Finding) String() string {
 
 // Cause excuses the requests that it covers for failing: those that were under
 // way at some time between From and Until and that Covers (nil: every one) is
-// true of. It never excuses wrong bytes, a second processing or a false end.
+// true of. It never excuses wrong bytes or a second processing, and a false end
+// only where FalseEnd says so: of a process that is killed the kernel ends the
+// connections as if it had meant to.
 type Cause struct {
 	Name        string
 	From, Until Time
 	Covers      func(r *Request) bool
+	FalseEnd    bool
 }
 
 // Allow adds a cause.
@@ -132,15 +135,34 @@ func (o *Oracle) excuse(r *Request) string {
 	if len(r.excuses) > 0 {
 		return r.excuses[0]
 	}
-	until := r.ended
-	if !r.over() {
-		until = o.now()
-	}
 	for i := range o.causes {
-		c := &o.causes[i]
-		if r.began <= c.Until && until >= c.From && (c.Covers == nil || c.Covers(r)) {
+		if c := &o.causes[i]; o.covers(c, r) {
 			return c.Name
 		}
 	}
 	return ""
+}
+
+// falseEnd reports whether r may have ended as if it were whole.
+func (o *Oracle) falseEnd(r *Request) bool {
+	for i := range o.causes {
+		if c := &o.causes[i]; c.FalseEnd && o.covers(c, r) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *Oracle) covers(c *Cause, r *Request) bool {
+	until := r.ended
+	if !r.over() {
+		until = o.now()
+	}
+	for _, a := range r.attempts { // a response may end before its request has
+		if !a.over() {
+			until = o.now()
+		}
+		until = max(until, a.ended)
+	}
+	return r.began <= c.Until && until >= c.From && (c.Covers == nil || c.Covers(r))
 }

@@ -78,7 +78,9 @@ type Attempt struct {
 	sent    sent // of the response
 	refused bool
 	done    bool
-	ended   Time
+	// refusedTunnel: the end of the request says nothing.
+	refusedTunnel bool
+	ended         Time
 }
 
 // Begin numbers a request. Its client sends now.
@@ -113,12 +115,9 @@ func (r *Request) SentEnd() {
 func (r *Request) Abort() {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
-	if r.over() {
-		return
-	}
 	r.sent.reset, r.sent.at = true, r.o.now()
 	r.excuses = append(r.excuses, "the client gave up")
-	r.finish("aborted")
+	r.finish("aborted") // unless the response was whole before
 }
 
 // Status says that a response's head has come. from is the request that the
@@ -238,6 +237,14 @@ func (a *Attempt) Answer(status int, length int64, trailers string) {
 	if a.r.resp.end == Open && a.r.resp.got == 0 {
 		a.r.resp.want = length
 	}
+}
+
+// NoTunnel says that the server refuses the tunnel that the request asked for:
+// nothing of it follows.
+func (a *Attempt) NoTunnel() {
+	a.r.o.mu.Lock()
+	defer a.r.o.mu.Unlock()
+	a.req.want, a.refusedTunnel = 0, true
 }
 
 // Receive takes bytes of the request's body.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -87,15 +88,27 @@ func (c *call) begin() {
 		p.Status = 0
 	}
 	c.beganAt = c.s.now()
+	c.s.last = max(c.s.last, c.s.W.Now())
+	c.s.todo--
 	c.r = c.s.O.Begin(p)
 	c.s.calls = append(c.s.calls, c)
 	c.s.note("begin", uint64(c.r.ID))
+	if c.s.log != nil {
+		c.s.log("   %s %s", c.name(), c.describe())
+	}
 	if c.resetAt >= 0 {
 		c.r.Excuse("the server is told to break off")
 	}
 	if c.c.killed {
 		c.r.Excuse("the client's proxy was killed")
 	}
+}
+
+// describe is the call in a line, for a replay.
+func (c *call) describe() string {
+	return fmt.Sprintf("%s->svc%d:%d req=%d/%d+%d resp=%d/%d+%d status=%d early=%v old=%v chunk=%d gap=%v delay=%v abort=%d/%d reset=%d finLast=%v eofFirst=%v close=%v stall=%v/%v",
+		c.c.name, c.svc.index, c.port, c.req, c.reqFrame, len(c.reqTrail), c.resp, c.respFrame, len(c.respTrail), c.status, c.early, c.old, c.chunk, c.gap,
+		c.delay, c.abortAt, c.abortGot, c.resetAt, c.finLast, c.eofFirst, c.close, c.stallReq, c.stallResp)
 }
 
 func (c *call) name() string {

@@ -32,7 +32,7 @@ type row struct {
 func (d *discovery) attach(sink discover.Sink) {
 	d.sink = sink
 	sink.Connected(true)
-	d.later(func() { sink.Inbound(d.inbound, 1, func(error) {}) })
+	sink.Inbound(d.inbound, 1, d.acked) // traffic comes once it is ready (R11.1)
 }
 
 // set fills the table.
@@ -88,7 +88,7 @@ func (d *discovery) change(t mesh.Target, added []mesh.Endpoint, removed []netip
 		u := discover.Update{Target: t, Version: r.version, Added: added, Removed: removed}
 		d.later(func() { d.sink.Target(u, d.acked) })
 	}
-	return d.last
+	return max(d.last, d.s.W.Now())
 }
 
 // setInbound publishes the workload's own policy.

@@ -127,9 +127,9 @@ var chances = [...]struct {
 	kind Kind
 	n    int
 }{
-	{KindReset, 6}, {KindCrash, 9}, {KindIdleClose, 8}, {KindRenewal, 10}, {KindDrain, 8}, {KindEjection, 9},
+	{KindReset, 6}, {KindCrash, 9}, {KindIdleClose, 6}, {KindRenewal, 10}, {KindDrain, 5}, {KindEjection, 9},
 	{KindStale, 9}, {KindEndpoints, 8}, {KindIdentity, 9}, {KindStall, 4}, {KindOrder, 8}, {KindAbort, 6}, {KindBreak, 6},
-	{KindKill, 14}, {KindGoAway, 9}, {KindRefuse, 9}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6},
+	{KindKill, 14}, {KindGoAway, 5}, {KindRefuse, 5}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6},
 }
 
 func (s *Sim) drawScript() {
@@ -146,6 +146,9 @@ func (s *Sim) drawScript() {
 	}
 	if o.script.Has(KindIdentity) || o.script.Has(KindRenewal) && s.one(2) {
 		o.tls = true
+	}
+	if o.script.Has(KindIdentity) { // they would put the right identity back
+		o.script &^= 1<<KindEndpoints | 1<<KindDrain
 	}
 	if o.script.Has(KindRenewal) {
 		o.shortLeaf = o.tls

@@ -260,6 +260,9 @@ func (k *h1Server) respond() {
 	k.e.Write(appendHead(nil, fmt.Sprintf("HTTP/1.1 %d Fine", status), all))
 	if status != call.status {
 		k.a.Answer(status, 0, "")
+		if call.upgrade {
+			k.a.NoTunnel()
+		}
 		k.sentHead()
 		return
 	}

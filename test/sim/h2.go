@@ -39,6 +39,7 @@ type h2Wire struct {
 	blockEnd  bool
 	sawPrefix int // of the client's preface
 	dead      bool
+	acked     bool // the peer knows our settings
 	pumping   bool
 }
 
@@ -82,7 +83,7 @@ func newH2Wire(s *Sim, e *simnet.Endpoint, user h2User, isClient bool) *h2Wire {
 	w.fr.SetMaxReadFrameSize(1 << 20)
 	w.enc = hpack.NewEncoder(&w.hbuf)
 	w.dec = hpack.NewDecoder(4096, nil)
-	w.window = int64(of(s, 65535, 65535, 16384, 100, 1<<20))
+	w.window = int64(of(s, 65535, 65535, 16384, 2000, 1<<20))
 	limit := uint32(of(s, 100, 100, 1, 3))
 	if isClient {
 		w.out.WriteString(h2Preface)
@@ -170,6 +171,7 @@ func (w *h2Wire) frame(f http2.Frame) {
 
 func (w *h2Wire) gotSettings(f *http2.SettingsFrame) {
 	if f.IsAck() {
+		w.acked = true
 		return
 	}
 	if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
@@ -272,6 +274,9 @@ func (w *h2Wire) stream(id uint32) *h2Stream {
 
 func (w *h2Wire) open(id uint32, c *call) *h2Stream {
 	st := &h2Stream{id: id, credit: w.streamCredit, recv: w.window, call: c, stopAt: -1, chunk: c.chunk}
+	if !w.acked { // the window that it knows (RFC 9113, 6.9.3)
+		st.recv = max(st.recv, 65535)
+	}
 	w.streams = append(w.streams, st)
 	return st
 }

@@ -75,7 +75,10 @@ func (k *h2Client) send() {
 	}
 	st.fill, st.stopAt = call.r.Fill, call.abortAt
 	st.stop = func() { k.abort(st) }
-	k.w.sendBody(st, call.req, call.reqTrail, call.r.SentEnd)
+	k.w.sendBody(st, call.req, call.reqTrail, func() {
+		call.r.SentEnd()
+		k.s.W.After(call.think, k.maybeClose) // the response may be long there
+	})
 }
 
 func (k *h2Client) abort(st *h2Stream) {

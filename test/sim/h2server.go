@@ -181,6 +181,7 @@ func (k *h2Server) settled(st *h2Stream) {
 // done closes a connection that was told to end and has.
 func (k *h2Server) done() {
 	if k.away && len(k.w.streams) == 0 && !k.gone {
+		k.w.flush()
 		k.gone, k.w.dead = true, true
 		k.e.Close(false)
 	}

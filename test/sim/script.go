@@ -85,14 +85,21 @@ func (s *Sim) hostServer(addrs ...netip.Addr) *server {
 	return nil
 }
 
-// alone reports whether a call has nobody else to go to when v is gone.
-func alone(k *call, v *server) bool {
-	for _, o := range k.svc.servers {
-		if o != v && !o.down && !o.killed && o.bad == badNot {
-			return false
+// alone reports whether a call may have nobody else to go to when v is gone:
+// there is nobody else, or something may have befallen them as well.
+func (s *Sim) alone(k *call, v *server) bool {
+	return s.shaken() > 1 || len(k.svc.servers) == 1 && k.svc.servers[0] == v
+}
+
+// shaken is how many kinds of things may take a server away.
+func (s *Sim) shaken() int {
+	n := 0
+	for _, kind := range []Kind{KindCrash, KindKill, KindEjection, KindEndpoints, KindIdentity, KindDrain, KindReset} {
+		if s.o.script.Has(kind) {
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // crashOne kills a server's applications and starts them again.
@@ -105,13 +112,13 @@ func (s *Sim) crashOne() {
 		}
 		s.Kinds.add(KindCrash)
 		s.note("crash", uint64(v.index))
-		s.O.Allow(oracle.Cause{Name: "the application crashed", From: s.now(), Until: s.soon(), Covers: touches(nil, v)})
+		s.O.Allow(oracle.Cause{Name: "the application crashed", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseEnd: true})
 		s.O.Allow(oracle.Cause{
 			Name: "the application is away", From: s.now(), Until: s.now() + away + s.grace,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
 				// In plaintext the peer cannot say that it has not processed a request.
-				return slices.Contains(k.svc.servers, v) && (alone(k, v) || !s.o.tls)
+				return slices.Contains(k.svc.servers, v) && (s.alone(k, v) || !s.o.tls)
 			},
 		})
 		v.crash(s.one(2))
@@ -129,12 +136,12 @@ func (s *Sim) killOne() {
 		s.Kinds.add(KindKill)
 		s.note("kill", uint64(v.index))
 		v.killed = true
-		s.O.Allow(oracle.Cause{Name: "the proxy was killed", From: s.now(), Until: s.soon(), Covers: touches(nil, v)})
+		s.O.Allow(oracle.Cause{Name: "the proxy was killed", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseEnd: true})
 		s.O.Allow(oracle.Cause{
 			Name: "the only proxy was killed", From: s.now(), Until: 1 << 62,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
-				return slices.Contains(k.svc.servers, v) && alone(k, v)
+				return slices.Contains(k.svc.servers, v) && s.alone(k, v)
 			},
 		})
 		v.p.Close()
@@ -236,6 +243,12 @@ func (s *Sim) staleRow() {
 		addr = s.W.Host(netip.AddrFrom4([4]byte{10, 1, 9, 7})).IP()
 		s.W.Host(addr).Off() // no answer at all
 	}
+	if s.shaken() > 0 { // the others may be gone or ejected meanwhile
+		s.O.Allow(oracle.Cause{
+			Name: "nobody may be left but a stale endpoint", From: s.now(), Until: s.now() + s.o.span + 3*time.Second,
+			Covers: func(r *oracle.Request) bool { return r.Plan.User.(*call).svc == svc },
+		})
+	}
 	for _, port := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
 		for _, c := range s.clients {
 			e := s.row(s.servers[0], port)
@@ -280,14 +293,14 @@ func (s *Sim) wrongIdentity() {
 			Name: "the only endpoint is somebody else", From: s.now(), Until: until + s.grace + s.o.discoveryDelay*9,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
-				return slices.Contains(k.svc.servers, v) && alone(k, v)
+				return slices.Contains(k.svc.servers, v) && s.alone(k, v)
 			},
 		})
 		s.everyRow(v, func(c *client, t mesh.Target, port uint16) {
 			e := s.row(v, port)
 			e.Identity = identity("nobody", 0)
 			heard := c.d.change(t, []mesh.Endpoint{e}, nil)
-			s.impostor(impostor{c, v, oracle.Time(heard) + s.grace, until})
+			s.impostor(impostor{c, v, t, oracle.Time(heard) + s.grace, until})
 			s.W.At(mtime(until), func() { c.d.change(t, []mesh.Endpoint{s.row(v, port)}, nil) })
 		})
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
 	"github.com/tulle-mesh/tulle/test/oracle"
@@ -36,7 +37,8 @@ type Sim struct {
 	services []*service
 	calls    []*call
 	log      func(format string, args ...any)
-	last     mono.Time // when the last session starts
+	last     mono.Time // when the last session starts, or call began
+	todo     int       // calls that have not begun
 	grace    time.Duration
 	// disturbed: something may turn a reset into another.
 	disturbed bool
@@ -72,7 +74,15 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	s.build()
 	s.traffic()
 	s.script()
-	s.W.RunUntil(s.last.Add(patience), func() bool { return s.W.Now() > s.last && s.O.Pending() == 0 })
+	for limit := mono.Time(0); limit < s.last.Add(patience); {
+		limit = s.last.Add(patience)
+		if s.W.RunUntil(limit, func() bool { return s.todo == 0 && s.O.Pending() == 0 }) {
+			break
+		}
+	}
+	if s.todo > 0 {
+		s.O.Report(0, "%d requests could not even begin", s.todo)
+	}
 	hash := s.W.Hash()
 	s.W.Run(s.W.Now().Add(cooling))
 	s.leaks()
@@ -116,7 +126,7 @@ func (s *Sim) stalled(e *simnet.Endpoint, d time.Duration) {
 func (s *Sim) arrive(c *call, v *server) *oracle.Attempt {
 	s.note("arrive", uint64(c.r.ID)<<8|uint64(v.index))
 	for _, w := range s.wrong {
-		if at := c.beganAt; w.c == c.c && w.v == v && at > w.from && s.now() < w.until {
+		if at := c.beganAt; w.c == c.c && w.v == v && w.t == s.target(c.svc, c.port) && at > w.from && s.now() < w.until {
 			s.O.Report(c.r.ID, "reached server %s, which is not who discovery said", v.name)
 			break
 		}
@@ -212,6 +222,7 @@ func (s *Sim) halves() []*half {
 type impostor struct {
 	c           *client
 	v           *server
+	t           mesh.Target
 	from, until oracle.Time
 }
 

@@ -9,7 +9,7 @@ import (
 // traffic schedules the sessions: connections with one call or several.
 func (s *Sim) traffic() {
 	for range s.o.sessions {
-		at := s.W.Now().Add(s.upTo(s.o.span))
+		at := s.W.Now().Add(5*time.Millisecond + s.upTo(s.o.span))
 		if s.o.shortLeaf && s.one(2) { // when the hops of short-lived certificates are drained
 			at = at.Add(shortLeaf - 2*time.Second + s.upTo(2*time.Second))
 		}
@@ -72,6 +72,7 @@ func (s *Sim) size() int64 {
 }
 
 func (s *Sim) newCall(c *client, svc *service, proto protocol) *call {
+	s.todo++
 	k := &call{
 		s: s, c: c, svc: svc, proto: proto, port: portHTTP, method: "GET", status: 200, abortAt: -1, abortGot: -1, resetAt: -1,
 		req: s.size(), resp: s.size(), chunk: of(s, 300, 4<<10, 16<<10, 60<<10), stallReq: stall{at: -1}, stallResp: stall{at: -1},
@@ -214,7 +215,7 @@ func (s *Sim) drawTrouble(k *call) {
 			k.stallResp = stall{part(k.resp), d}
 		}
 	}
-	if has(KindRefuse) && k.proto == protoH2 && s.one(4) {
+	if has(KindRefuse) && k.proto == protoH2 && s.one(3) {
 		k.refuse = 1
 	}
 }

@@ -119,9 +119,12 @@ func (k *tunnelClient) eof() {
 	}
 }
 
-// tunnelServer is the server of a raw tunnel.
+// tunnelServer is the server of a raw tunnel. One that speaks first may meet a
+// ClientHello of the mesh: the network held that back for longer than a proxy
+// waits for a silent client (R2.5); the peer tries again.
 type tunnelServer struct {
 	*appConn
+	banner bool
 	buf    []byte
 	call   *call
 	a      *oracle.Attempt
@@ -131,7 +134,7 @@ type tunnelServer struct {
 }
 
 func newTunnelServer(c *appConn, first bool) {
-	c.do = &tunnelServer{appConn: c}
+	c.do = &tunnelServer{appConn: c, banner: first}
 	if first {
 		c.e.Write([]byte(banner))
 	}
@@ -143,6 +146,10 @@ func (k *tunnelServer) received(p []byte) {
 	if k.call == nil {
 		k.buf = append(k.buf, p...)
 		if len(k.buf) < helloLen {
+			return
+		}
+		if k.buf[0] == 0x16 && k.call == nil && k.banner {
+			k.shut(true)
 			return
 		}
 		id := binary.BigEndian.Uint32(k.buf[4:])
