@@ -126,7 +126,7 @@ The labels of traffic:
 | --- | --- |
 | direction | inbound (to the workload) or outbound (from it) |
 | tls | true: mutual TLS of the mesh; false: not, and no_tls_reason says why |
-| no_tls_reason | not_meshed, port_skipped, loopback, not_resolved, disabled, or empty |
+| no_tls_reason | not_meshed, port_skipped, loopback, not_resolved, disabled, no_endpoint, plaintext, or empty |
 | client_id, server_id | SPIFFE IDs that were verified |
 | dst_service, dst_namespace, dst_deployment, dst_zone | the destination, as discovery knows it |
 | route, policy | names of the objects that decided, or default |
