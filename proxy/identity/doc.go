@@ -3,6 +3,6 @@
 // the destination service uses for its own leaf.
 //
 // Rules R10.1 to R10.3. The key is made in memory for each certificate and never leaves it. The first
-// certificate costs a token; later ones are renewed by the one before (docs/decisions/0003-renewal.md).
+// certificate costs a token; later ones are renewed by the one before (docs/decisions/0007-renewal.md).
 // While the identity service is away the proxy serves on and says that it is degraded.
 package identity
