@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 
 	"github.com/tulle-mesh/tulle/controller/files"
 	"github.com/tulle-mesh/tulle/controller/state"
@@ -172,7 +174,7 @@ func (p *Plane) openDestination() error {
 	}
 	host, _ := os.Hostname() // an empty name is one too
 	p.destination = destination.New(destination.Config{
-		Store: p.store, Recheck: func([]netip.AddrPort) { p.source.Rescan() },
+		Store: p.store, Identify: identify, Recheck: func([]netip.AddrPort) { p.source.Rescan() },
 		Version: version.Number(), Replica: cmp.Or(cfg.Replica, host), Registerer: p.reg, Log: p.log.Named("destination"),
 	})
 	var err error
@@ -216,6 +218,17 @@ func (p *Plane) Run(ctx context.Context) error {
 		g.Add("admin", run.Func(p.serveAdmin))
 	}
 	return g.Run(ctx)
+}
+
+// identify reads who is at the other end of a call. mtls.ServerConfig has verified the certificate in
+// VerifyConnection, which leaves no VerifiedChains for destination.PeerIdentity to read.
+func identify(ctx context.Context) (mesh.Identity, error) {
+	if from, ok := peer.FromContext(ctx); ok {
+		if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
+			return mtls.IdentityOf(info.State.PeerCertificates[0])
+		}
+	}
+	return "", errors.New("the caller showed no certificate")
 }
 
 // serveDestination answers proxies once there is a certificate to answer with.
