@@ -2,8 +2,11 @@ package mesh
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/tulle-mesh/tulle/internal/leak"
 )
@@ -13,7 +16,12 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv(instanceEnv); addr != "" {
 		os.Exit(serveInstance(addr, os.Getenv(instanceLogEnv)))
 	}
-	leak.Main(m)
+	leak.Main(m, goleak.Cleanup(func(code int) {
+		if path, err := built(); asked.Load() && err == nil {
+			_ = os.RemoveAll(filepath.Dir(path)) // it is below the system's temporary directory
+		}
+		os.Exit(code)
+	}))
 }
 
 func ok(t testing.TB, err error) {

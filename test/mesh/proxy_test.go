@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -114,10 +115,14 @@ func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 // binary builds cmd/tulle-proxy, once per test process.
 func binary(t testing.TB) string {
 	t.Helper()
+	asked.Store(true)
 	path, err := built()
 	ok(t, err)
 	return path
 }
+
+// asked says whether there is something to be removed at the end.
+var asked atomic.Bool //nolint:gochecknoglobals // of the process, as built is
 
 // built is shared by all tests: the program does not change while they run.
 var built = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // built once, never changed
