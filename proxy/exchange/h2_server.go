@@ -19,6 +19,10 @@ type H2Server struct {
 	alive keepAlive
 	phase uint8
 	idle  bool
+	// ending: the client was told to open no more streams. The connection closes
+	// (closing) only after the last stream's number was told too: until then the
+	// client may have opened one that is still on its way (R4.3, R11.2).
+	ending bool
 }
 
 const (
@@ -249,10 +253,10 @@ func (s *H2Server) rest() {
 
 // Drain ends the connection gracefully: no new requests, those in flight finish.
 func (s *H2Server) Drain() {
-	if s.closing || s.gone {
+	if s.ending || s.gone {
 		return
 	}
-	s.closing = true
+	s.ending = true
 	now := s.env.Wire.Now()
 	s.e.GoAway(h2.ErrCodeNo, true, now)
 	s.phase = h2TimerGoAway
@@ -275,6 +279,7 @@ func (s *H2Server) Expired(_ *loop.Timer, kind uint8) {
 	case h2TimerAge:
 		s.Drain()
 	case h2TimerGoAway:
+		s.closing = true
 		s.e.GoAway(h2.ErrCodeNo, true, s.env.Wire.Now())
 		s.dirty()
 		s.settled()
