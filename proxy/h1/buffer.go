@@ -25,11 +25,22 @@ func (p *Parser) Stash() int {
 		return 0
 	case p.own:
 		p.take(len(p.more))
+		p.shrink(n)
 	default:
 		p.stash = p.pool.Append(p.stash[:0], p.in[p.pos:]...)
 		p.in, p.pos, p.own = p.stash, 0, true
 	}
 	return n
+}
+
+// shrink moves the last n bytes of a stash that was far larger to a smaller one.
+func (p *Parser) shrink(n int) {
+	if n > cap(p.stash)/4 || cap(p.stash) <= takeBytes {
+		return
+	}
+	small := p.pool.Append(nil, p.in[p.pos:]...)
+	p.pool.Put(p.stash)
+	p.stash, p.in, p.pos = small, small, 0
 }
 
 // Rest is what was not consumed: the early bytes of a tunnel. It dies at the

@@ -13,7 +13,7 @@ func ParseRequest(b []byte, lim Limits, h *head.Head) (n int, err *Error) {
 	if n == 0 || err != nil {
 		return 0, err
 	}
-	if err = parseRequest(b[:n], &lim, h); err != nil {
+	if err := parseRequest(b[:n], &lim, h); err != nil {
 		return 0, err
 	}
 	return n, nil

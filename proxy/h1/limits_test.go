@@ -43,6 +43,8 @@ func TestLimits(t *testing.T) {
 		{"trailers that just fit", trailers(200), small, 0, ""},
 		{"trailers too large", trailers(201), small, 431, "head too large"},
 		{"four trailers", chunked("0\r\n" + lines("A: b", "C: d", "E: f", "G: h")), small, 431, "too many trailers"},
+		{"a chunk line that just fits", chunked("3;" + repeat("a", maxChunkLine-4) + "\r\nabc\r\n0\r\n\r\n"), small, 0, ""},
+		{"a chunk line of a byte more", chunked("3;" + repeat("a", maxChunkLine-3) + "\r\nabc\r\n0\r\n\r\n"), small, 400, "chunk size line too long"},
 		{"an extension that does not end", chunked("3;" + repeat("a", 2000)), small, 400, "chunk size line too long"},
 		{"an extension too long", chunked("3;" + repeat("a", 2000) + "\r\nabc\r\n"), small, 400, "chunk size line too long"},
 		{"default: a target that just fits", target(32 << 10), Limits{}, 0, ""},
@@ -80,6 +82,16 @@ func TestChunksOfOverheadAreRefused(t *testing.T) {
 		if got := lastLine((&conversation{in: modest}).read(t)); got != "end\n" {
 			t.Error(got)
 		}
+	}
+}
+
+// One message's overhead, or interim responses, are not another's.
+func TestOverheadIsCountedPerMessage(t *testing.T) {
+	interim := repeat(lines("HTTP/1.1 102 Processing"), 60<<10/27)
+	costly := res("Transfer-Encoding: chunked") + repeat("1;"+repeat("a", 98)+"\r\nx\r\n", 190) + "0\r\n\r\n"
+	c := conversation{role: Client, in: repeat(interim+costly, 3)}
+	if got := lastLine(c.read(t)); got != "end\n" {
+		t.Error(got)
 	}
 }
 

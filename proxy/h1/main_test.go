@@ -143,7 +143,7 @@ func (r *reader) head(kind string, h *head.Head) {
 		}
 		fmt.Fprintf(&r.out, " authority=%q", h.Authority)
 	}
-	fmt.Fprintf(&r.out, " %d %s", h.Version, [...]string{"none", "length", "chunked", "close"}[h.Framing])
+	fmt.Fprintf(&r.out, " %d %s", h.Version, [...]string{"none", "length", "chunked", "eof"}[h.Framing])
 	if h.Length >= 0 {
 		fmt.Fprintf(&r.out, " length=%d", h.Length)
 	}

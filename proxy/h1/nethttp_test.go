@@ -121,9 +121,9 @@ func theirs(in []byte) (m message, header http.Header, err error) {
 // theirResponse reads one response with net/http.
 func theirResponse(in []byte, exp Expect) (m message, err error) {
 	c := count(in)
-	req := &http.Request{Method: "GET"}
+	req := &http.Request{Method: http.MethodGet}
 	if exp.Head {
-		req.Method = "HEAD"
+		req.Method = http.MethodHead
 	}
 	r, err := http.ReadResponse(c.r, req)
 	if err != nil {

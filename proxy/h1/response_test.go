@@ -27,7 +27,7 @@ end
 	{
 		name: "R3.1 a body until the connection closes", eof: true,
 		in: lines("HTTP/1.1 200 OK", "Server: x") + "some\r\nHTTP/1.1 200 OK\r\n\r\n",
-		want: `head 200 "OK" 11 close close
+		want: `head 200 "OK" 11 eof close
   Server: x
 data some\r\nHTTP/1.1 200 OK\r\n\r\n
 end
@@ -36,7 +36,7 @@ end
 	{
 		name: "an empty body until the connection closes", eof: true,
 		in: lines("HTTP/1.0 200 OK", "Connection: keep-alive"),
-		want: `head 200 "OK" 10 close close
+		want: `head 200 "OK" 10 eof close
 end
 `,
 	},

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/tulle-mesh/tulle/proxy/head"
 )
@@ -63,7 +64,7 @@ func absoluteTarget(h *head.Head) *Error {
 	if host, _, ok := splitHost(a); !ok || len(host) == 0 {
 		return bad("bad authority")
 	}
-	h.Form, h.Authority = head.FormAbsolute, a[:len(a):len(a)]
+	h.Form, h.Authority = head.FormAbsolute, slices.Clip(a)
 	return nil
 }
 
@@ -72,7 +73,7 @@ func absoluteTarget(h *head.Head) *Error {
 // user info, no escape, which some decode and others do not, and of the IP
 // literals only IPv6, without a zone.
 func splitHost(a []byte) (host, port []byte, ok bool) {
-	n := 0
+	var n int
 	if len(a) > 0 && a[0] == '[' {
 		n = bytes.IndexByte(a, ']') + 1
 		if !isIPv6(a[1:max(n-1, 1)]) {
