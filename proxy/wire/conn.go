@@ -36,6 +36,10 @@ type Conn struct {
 	stepping   bool // a handshake step runs elsewhere
 	pendingRun bool // a task to read on is queued
 	lingered   int  // bytes thrown away while lingering
+
+	wrote     uint64 // bytes that the socket took
+	wroteThen uint64 // the same, when output was last looked after
+	broken    error  // of a write: told once what came before it was read
 }
 
 type state uint8
@@ -88,6 +92,9 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 // Closed reports whether the connection is closed or closing.
 func (c *Conn) Closed() bool { return c.state >= stateLinger }
 
+// Wrote is the number of bytes that the socket has taken.
+func (c *Conn) Wrote() uint64 { return c.wrote }
+
 // Buffered is the number of bytes that have not left yet.
 func (c *Conn) Buffered() int { return len(c.plain) + len(c.out) }
 
@@ -112,7 +119,9 @@ func (c *Conn) Ready(r loop.Ready) {
 }
 
 // Probe reads now: it finds an end or an error that the poller has not told yet.
-func (c *Conn) Probe() { c.read() }
+// Its caller may be in the middle of another connection's bytes: it has a buffer
+// of its own.
+func (c *Conn) Probe() { c.readInto(c.env.probe) }
 
 // Pause stops reading until Resume.
 func (c *Conn) Pause() {
@@ -153,7 +162,10 @@ func (c *Conn) want() {
 	if c.state == stateClosed {
 		return
 	}
-	in := !c.eof && !c.stepping && (!c.paused || c.state == stateLinger)
+	in := !c.eof && !c.stepping && !c.paused
+	if c.state == stateLinger {
+		in = c.readable()
+	}
 	c.sock.Want(in, c.wantOut || c.state == stateConnecting)
 }
 
@@ -179,7 +191,7 @@ func (c *Conn) Close() {
 	}
 	c.state = stateLinger
 	c.finWanted = true
-	c.arm(timerLinger, lingerTime)
+	c.watchOutput()
 	c.user = nobody{}
 	if c.filler != nil {
 		c.fillNow()
@@ -243,10 +255,22 @@ func (c *Conn) Expired(_ *loop.Timer, kind uint8) {
 	case timerHandshake:
 		c.fail(ErrHandshakeTimeout)
 	case timerLinger:
-		if c.state == stateLinger {
-			c.shut(c.Buffered() > 0)
+		switch {
+		case c.state != stateLinger:
+		case c.finSent:
+			c.shut(false)
+		case c.wrote > c.wroteThen:
+			c.watchOutput()
+		default:
+			c.shut(true)
 		}
 	}
+}
+
+// watchOutput looks after stuckTime whether output has left meanwhile.
+func (c *Conn) watchOutput() {
+	c.wroteThen = c.wrote
+	c.arm(timerLinger, stuckTime)
 }
 
 // nobody is the user of a connection that is going away.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -49,8 +50,11 @@ type dialError struct {
 func (d *dialError) Run() { d.c.fail(d.err) }
 
 func (c *Conn) connected() {
-	if ce, ok := c.sock.(interface{ ConnectError() error }); ok {
-		if err := ce.ConnectError(); err != nil {
+	if ce, ok := c.sock.(loop.Connecting); ok {
+		switch err := ce.ConnectError(); {
+		case errors.Is(err, loop.ErrAgain):
+			return // told without cause
+		case err != nil:
 			c.fail(err)
 			return
 		}

@@ -23,12 +23,18 @@ const (
 // ReadPerTurn is how much is read from one connection in one turn, in bytes.
 const ReadPerTurn = 64 << 10
 
+// lastReads bounds how often a connection is read that cannot be written to.
+const lastReads = 16
+
 // lingerTime and lingerBytes bound what is read and thrown away after a graceful
 // close, so that a late byte of the peer does not turn our last answer into a
-// reset (RFC 9112, section 9.6).
+// reset (RFC 9112, section 9.6). The time begins when the output has left: before
+// that, a peer that takes bytes may be as slow as it likes, and one that takes
+// none is given up after stuckTime.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
+	stuckTime   = 5 * time.Minute
 )
 
 // Errors of a connection.
@@ -49,9 +55,9 @@ type Env struct {
 	// MaxHandshakes bounds TLS handshakes in flight; 0 is 1,024.
 	MaxHandshakes int
 
-	read, plain, fill []byte
-	shakes            int
-	open              int
+	read, probe, plain, fill []byte
+	shakes                   int
+	open                     int
 }
 
 // NewEnv returns the environment of w's connections.
@@ -59,7 +65,7 @@ func NewEnv(w *loop.Worker, maxHandshakes int) *Env {
 	if maxHandshakes == 0 {
 		maxHandshakes = 1024
 	}
-	return &Env{W: w, MaxHandshakes: maxHandshakes, read: make([]byte, ReadPerTurn), plain: make([]byte, 32<<10)}
+	return &Env{W: w, MaxHandshakes: maxHandshakes, read: make([]byte, ReadPerTurn), probe: make([]byte, 4<<10), plain: make([]byte, 32<<10)}
 }
 
 // Now is the time of the worker's turn.

@@ -9,8 +9,9 @@ import (
 )
 
 // read takes at most ReadPerTurn bytes from the socket.
-func (c *Conn) read() {
-	buf := c.env.read
+func (c *Conn) read() { c.readInto(c.env.read) }
+
+func (c *Conn) readInto(buf []byte) {
 	for budget := ReadPerTurn; budget > 0 && c.readable(); {
 		n, err := c.sock.Read(buf)
 		if n > 0 {
@@ -43,7 +44,7 @@ func (c *Conn) readable() bool {
 	case stateHandshake:
 		return !c.stepping
 	case stateLinger:
-		return !c.eof
+		return !c.eof && c.lingered <= lingerBytes
 	case stateConnecting, stateClosed:
 	}
 	return false
@@ -70,9 +71,14 @@ func (c *Conn) received(p []byte) {
 	case stateHandshake:
 		c.step(p)
 	case stateLinger:
-		if c.lingered += len(p); c.lingered > lingerBytes {
-			c.shut(false)
+		if c.lingered += len(p); c.lingered <= lingerBytes {
+			return
 		}
+		if c.finSent {
+			c.shut(false)
+			return
+		}
+		c.want() // the output first
 	case stateOpen:
 		if c.sess == nil {
 			c.user.Received(p)

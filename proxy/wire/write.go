@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"io"
 
 	"github.com/tulle-mesh/tulle/proxy/loop"
 )
@@ -19,6 +20,9 @@ func (c *Conn) Append(p []byte) {
 // Begin returns the output buffer for appending with n bytes of room; End takes
 // it back. In between nothing else may touch the connection.
 func (c *Conn) Begin(n int) []byte {
+	if c.Closed() {
+		return nil
+	}
 	b := c.target()
 	if cap(*b)-len(*b) < n {
 		g := c.env.Pool().Get(len(*b) + n)
@@ -65,6 +69,7 @@ func (c *Conn) Send(p []byte) {
 		// The error is told from the flush, never from within a call of the user.
 		n = 0
 	}
+	c.wrote += uint64(n)
 	if n < len(p) {
 		c.Append(p[n:])
 	}
@@ -170,8 +175,12 @@ func (c *Conn) takeCipher() {
 
 // write moves out into the socket; it reports whether the connection stands.
 func (c *Conn) write() bool {
+	if c.broken != nil {
+		return false
+	}
 	for len(c.out) > 0 {
 		n, err := c.sock.Write(c.out)
+		c.wrote += uint64(n)
 		if n == len(c.out) {
 			c.env.Pool().Put(c.out)
 			c.out = nil
@@ -182,7 +191,7 @@ func (c *Conn) write() bool {
 			break
 		}
 		if err != nil {
-			c.fail(err)
+			c.cannotWrite(err)
 			return false
 		}
 	}
@@ -191,6 +200,42 @@ func (c *Conn) write() bool {
 		c.want()
 	}
 	return true
+}
+
+// cannotWrite tells of a write error after what the peer sent before it went
+// away: an answer to a request that it did not want to read to its end (RFC 9112,
+// section 9.5).
+func (c *Conn) cannotWrite(err error) {
+	if c.state != stateOpen || !c.readable() {
+		c.fail(err)
+		return
+	}
+	c.broken = err
+	c.env.W.Soon((*lastRead)(c))
+}
+
+// lastRead reads what is left on a connection that cannot be written to.
+type lastRead Conn
+
+// Run implements loop.Task.
+func (l *lastRead) Run() {
+	c := (*Conn)(l)
+	for range lastReads {
+		if c.state != stateOpen || !c.readable() {
+			break
+		}
+		n, err := c.sock.Read(c.env.read)
+		if n > 0 {
+			c.received(c.env.read[:n])
+		}
+		if errors.Is(err, io.EOF) && c.state == stateOpen {
+			c.gotFIN()
+		}
+		if err != nil {
+			break
+		}
+	}
+	c.fail(c.broken)
 }
 
 // finish half-closes when that is wanted and nothing is left to send. Under TLS
@@ -216,7 +261,14 @@ func (c *Conn) finish() {
 		c.fail(err)
 		return
 	}
-	if c.state == stateLinger && c.eof {
-		c.shut(false)
+	if c.state != stateLinger {
+		return
 	}
+	if c.eof {
+		c.shut(false)
+		return
+	}
+	c.lingered = 0
+	c.want()
+	c.arm(timerLinger, lingerTime)
 }
