@@ -56,6 +56,7 @@ type call struct {
 	abortGot            int64  // or of the response
 	resetAt             int64  // the server breaks off after so many bytes of the response; negative: never
 	code                uint32 // of resets over HTTP/2
+	politely            bool   // who breaks off over HTTP/1 does so by a FIN: the framing tells
 	finLast             bool   // tunnels: the client ends its direction only after the server's has ended
 	eofFirst            bool   // tunnels: the server answers only after the client's direction has ended
 	close               bool   // the server closes its connection after the response

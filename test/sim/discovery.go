@@ -50,7 +50,7 @@ func (d *discovery) set(t mesh.Target, policy *mesh.TargetPolicy, rows []mesh.En
 
 // later runs f as if a message had come over the stream.
 func (d *discovery) later(f func()) {
-	at := max(d.last, d.s.W.Now().Add(time.Duration(1+d.s.rng.Int64N(int64(d.s.o.discoveryDelay)))))
+	at := max(d.last+1, d.s.W.Now().Add(time.Duration(1+d.s.rng.Int64N(int64(d.s.o.discoveryDelay)))))
 	d.last = at
 	d.s.W.At(at, f)
 }
@@ -58,7 +58,15 @@ func (d *discovery) later(f func()) {
 func (d *discovery) whole(t mesh.Target, r *row) {
 	u := discover.Update{Target: t, Version: r.version, Full: true, Added: slices.Clone(r.rows), Policy: r.policy}
 	d.s.rng.Shuffle(len(u.Added), func(i, j int) { u.Added[i], u.Added[j] = u.Added[j], u.Added[i] })
-	d.later(func() { d.sink.Target(u, d.acked) })
+	d.later(func() { d.tell(u) })
+}
+
+// tell hands an update to the proxy.
+func (d *discovery) tell(u discover.Update) {
+	if d.s.log != nil {
+		d.s.log("%v discovery: %s version %d whole=%v added=%v removed=%v", time.Duration(d.s.W.Now()), u.Target, u.Version, u.Full, u.Added, u.Removed)
+	}
+	d.sink.Target(u, d.acked)
 }
 
 func (d *discovery) acked(err error) {
@@ -86,7 +94,7 @@ func (d *discovery) change(t mesh.Target, added []mesh.Endpoint, removed []netip
 		d.whole(t, r)
 	default:
 		u := discover.Update{Target: t, Version: r.version, Added: added, Removed: removed}
-		d.later(func() { d.sink.Target(u, d.acked) })
+		d.later(func() { d.tell(u) })
 	}
 	return max(d.last, d.s.W.Now())
 }

@@ -151,7 +151,7 @@ func (k *h1Client) abort(call *call) {
 	call.r.Abort()
 	k.rd.hold = true
 	k.lose("the connection was aborted for an earlier request")
-	k.e.Close(true)
+	k.e.Close(!call.politely)
 	k.next()
 }
 

@@ -342,7 +342,7 @@ func (k *h1Server) breakOff() {
 	k.s.broke(k.call, k.v)
 	k.a.Reset()
 	k.a = nil
-	k.shut(true)
+	k.shut(!k.call.politely || !k.began)
 }
 
 func (k *h1Server) shut(reset bool) {

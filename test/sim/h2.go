@@ -109,6 +109,9 @@ func (w *h2Wire) flush() {
 
 // received takes bytes and hands out events.
 func (w *h2Wire) received(p []byte) {
+	if w.dead {
+		return
+	}
 	if n := min(len(h2Preface)-w.sawPrefix, len(p)); n > 0 {
 		w.sawPrefix += n
 		p = p[n:]

@@ -180,10 +180,10 @@ func (k *h2Server) settled(st *h2Stream) {
 
 // done closes a connection that was told to end and has.
 func (k *h2Server) done() {
-	if k.away && len(k.w.streams) == 0 && !k.gone {
+	if k.away && len(k.w.streams) == 0 && !k.gone && !k.w.dead {
 		k.w.flush()
-		k.gone, k.w.dead = true, true
-		k.e.Close(false)
+		k.w.dead = true
+		k.e.CloseWrite() // the rest when the peer has gone: a RST now would overtake what was sent
 	}
 }
 

@@ -266,12 +266,12 @@ func (s *Sim) staleRow() {
 // finish.
 func (s *Sim) moveEndpoints() {
 	s.Kinds.add(KindEndpoints)
-	for range 1 + s.rng.IntN(4) {
+	for range 1 + s.rng.IntN(2) {
 		v := s.servers[s.rng.IntN(len(s.servers))]
 		s.at(func() {
 			s.everyRow(v, func(c *client, t mesh.Target, port uint16) {
 				c.d.change(t, nil, []netip.AddrPort{s.rowAddr(v, port)})
-				s.W.After(s.upTo(200*time.Millisecond), func() {
+				s.W.After(s.upTo(150*time.Millisecond), func() {
 					if !v.killed {
 						c.d.change(t, []mesh.Endpoint{s.row(v, port)}, nil)
 					}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -29,17 +30,18 @@ type Sim struct {
 	O     *oracle.Oracle
 	Kinds Kinds
 
-	certs    *Certs
-	rng      *rand.Rand
-	o        options
-	clients  []*client
-	servers  []*server
-	services []*service
-	calls    []*call
-	log      func(format string, args ...any)
-	last     mono.Time // when the last session starts, or call began
-	todo     int       // calls that have not begun
-	grace    time.Duration
+	certs      *Certs
+	rng        *rand.Rand
+	o          options
+	clients    []*client
+	servers    []*server
+	services   []*service
+	calls      []*call
+	log        func(format string, args ...any)
+	last       mono.Time // when the last session starts, or call began
+	todo       int       // calls that have not begun
+	goroutines int       // before it began
+	grace      time.Duration
 	// disturbed: something may turn a reset into another.
 	disturbed bool
 	wrong     []impostor
@@ -59,7 +61,7 @@ type Result struct {
 
 // Run runs a seed. log, which may be nil, is told of every event.
 func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
-	s := &Sim{Seed: seed, certs: c, log: log}
+	s := &Sim{Seed: seed, certs: c, log: log, goroutines: runtime.NumGoroutine()}
 	s.rng = rand.New(rand.NewPCG(seed, 0x73696d))
 	s.draw()
 	s.W = simnet.New(s.o.weather)
@@ -199,6 +201,9 @@ func (s *Sim) leaks() {
 		if n := h.poller.Sockets() - len(h.p.Addrs()); n != 0 {
 			s.O.Report(0, "the proxy of %s still has %d connections open", h.name, n)
 		}
+	}
+	if n := runtime.NumGoroutine() - s.goroutines; n > 0 && !s.Kinds.Has(KindKill) {
+		s.O.Report(0, "%d handshakes were never stopped", n)
 	}
 	open := ""
 	s.W.ResetWhere(func(from, to netip.AddrPort) bool { open += fmt.Sprintf(" %s->%s", from, to); return false })

@@ -203,10 +203,11 @@ func (s *Sim) drawTrouble(k *call) {
 		} else if k.resp > 1 {
 			k.abortGot = part(k.resp)
 		}
-	case has(KindBreak) && s.one(4) && !k.early && k.method != "HEAD":
+	case has(KindBreak) && s.one(3) && !k.early && k.method != "HEAD":
 		s.Kinds.add(KindBreak)
 		k.resetAt = part(k.resp)
 	}
+	k.politely = k.proto == protoH1 && !k.upgrade && k.respFrame != framingClose && s.one(2)
 	if has(KindStall) && s.one(2) {
 		d := 20*time.Millisecond + s.upTo(300*time.Millisecond)
 		if k.req > 2000 && s.one(2) {

@@ -1,0 +1,55 @@
+package main
+
+// bug is a change to today's code that the simulation must notice.
+type bug struct {
+	name string
+	file string
+	// old must occur exactly once in file; new takes its place.
+	old, new string
+}
+
+// bugs are the ten that are promised, and those that were found worth keeping.
+var bugs = []bug{
+	{
+		"half-close dropped", "proxy/tunnel/tunnel.go",
+		"	e.other.c.CloseWrite()\n", "",
+	},
+	{
+		"a retry after bytes were delivered", "proxy/direct.go",
+		"	if f.Unprocessed {\n		return true\n	}\n", "	if f.Unprocessed || f.Status == 0 {\n		return true\n	}\n",
+	},
+	{
+		"connection window never returned", "proxy/h2/recv_data.go",
+		"	c.connOwed += int64(n)\n", "	c.connOwed += 0 * int64(n)\n",
+	},
+	{
+		"two streams crossed", "proxy/exchange/h2_client.go",
+		"	case h2.EventData:\n		k.data(s, ev)\n", "	case h2.EventData:\n		if k.streams.first != nil && k.streams.first.x != nil {\n			s = k.streams.first\n		}\n		k.data(s, ev)\n",
+	},
+	{
+		"a body cut at a buffer's edge ends cleanly", "proxy/h1/parser.go",
+		"	p.state = stateFailed\n	return Event{Kind: EventError, Err: &Error{Reason: \"message cut short\", Truncated: true}}, true\n",
+		"	if p.state == stateChunkSize && p.unread() == 0 {\n		p.state = stateDone\n		return Event{Kind: EventEnd}, true\n	}\n" +
+			"	p.state = stateFailed\n	return Event{Kind: EventError, Err: &Error{Reason: \"message cut short\", Truncated: true}}, true\n",
+	},
+	{
+		"a pooled connection reused before its response ended", "proxy/exchange/h1_client.go",
+		"	if k.respDone {\n		k.done()\n	}\n", "	k.done()\n",
+	},
+	{
+		"trailers lost", "proxy/exchange/response.go",
+		"	x.down.Trailers(h.Fields)\n", "	x.down.Trailers(nil)\n",
+	},
+	{
+		"an ejected last endpoint", "proxy/balance/eject.go",
+		"return max(1, (len(b.index)*b.cfg.FloorPercent+99)/100)", "return 0",
+	},
+	{
+		"a reset swallowed", "proxy/tunnel/tunnel.go",
+		"	e.t.over = true\n	e.other.c.Abort()\n", "	e.t.over = true\n	e.other.c.Close()\n",
+	},
+	{
+		"a renewal that drops a request in flight", "proxy/exchange/h2_client.go",
+		"	k.leave()\n	k.closing = true\n	k.settled()\n", "	k.leave()\n	k.closing = true\n	k.c.Close()\n	k.lost(\"retired\")\n",
+	},
+}
