@@ -73,6 +73,9 @@ func (p *plane) write(name, text string) {
 	ok(p.t, os.Rename(tmp, filepath.Join(p.yaml, name)))
 }
 
+// remove takes a file away.
+func (p *plane) remove(name string) { ok(p.t, os.Remove(filepath.Join(p.yaml, name))) }
+
 // start serves until stop is called.
 func (p *plane) start() {
 	ac := p.cfg.authority

@@ -1,0 +1,245 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/tulle-mesh/tulle/identity"
+	"github.com/tulle-mesh/tulle/proxy"
+)
+
+// load is open-loop traffic: requests leave at their time whatever became of those before, and
+// nobody but the mesh repeats one.
+type load struct {
+	t    testing.TB
+	dial string
+	h1   *http.Client
+	h2   *http.Client
+	grpc pb.TestServiceClient
+
+	next atomic.Int64
+	wg   sync.WaitGroup
+
+	mu  sync.Mutex // guards all
+	all map[string]*sent
+}
+
+// sent is one request as its client saw it.
+type sent struct {
+	id           string
+	began, ended time.Time
+	err          error
+}
+
+func newLoad(t testing.TB, dial string) *load {
+	return &load{
+		t: t, dial: dial, h1: http1Client(t), h2: http2Client(t),
+		grpc: pb.NewTestServiceClient(grpcClient(t, dial)), all: map[string]*sent{},
+	}
+}
+
+// run sends rate requests a second until ctx ends; wait then waits for all.
+func (l *load) run(ctx context.Context, rate int) {
+	l.wg.Go(func() { // ended by ctx
+		tick := time.NewTicker(time.Second / time.Duration(rate))
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				l.wg.Go(l.one) // ends with the request
+			}
+		}
+	})
+}
+
+// one sends a request of the next kind.
+func (l *load) one() {
+	n := l.next.Add(1)
+	s := &sent{id: fmt.Sprintf("r%d", n), began: time.Now()}
+	l.mu.Lock()
+	l.all[s.id] = s
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), long) //nolint:usetesting // it may end after the test's body
+	defer cancel()
+	var err error
+	switch n % 4 {
+	case 0:
+		err = l.http(ctx, l.h1, "POST", s.id)
+	case 1:
+		err = l.http(ctx, l.h1, "PUT", s.id)
+	case 2:
+		err = l.http(ctx, l.h2, "POST", s.id)
+	case 3:
+		var r *pb.SimpleResponse
+		r, err = l.grpc.UnaryCall(ctx, &pb.SimpleRequest{Payload: &pb.Payload{Body: []byte(s.id)}})
+		if err == nil && r.GetUsername() != s.id {
+			err = fmt.Errorf("an answer to %s", r.GetUsername())
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.ended, s.err = time.Now(), err
+}
+
+// http sends a body that net/http cannot send again, so that it never does.
+func (l *load) http(ctx context.Context, c *http.Client, method, id string) error {
+	body := strings.Repeat(id+" ", 50)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+l.dial+"/work", io.NopCloser(strings.NewReader(body)))
+	if err != nil {
+		return err
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("X-Request-Id", id)
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode != 200:
+		return fmt.Errorf("%s: %s", resp.Status, resp.Header.Get("tulle-proxy-error"))
+	case string(b) != id+" "+body:
+		return errors.New("an answer to something else")
+	}
+	return nil
+}
+
+// TestTrafficThroughEverything: R11.2, R11.4, R10.1, R10.3, R6.3, R7.1, R4.3. In the middle of
+// open-loop traffic an instance is added, one is stopped, the control plane restarts, roots and
+// certificates rotate, and one instance is killed. Only what was in flight on the killed one may
+// fail; nothing is lost otherwise, and nothing is processed twice.
+func TestTrafficThroughEverything(t *testing.T) {
+	step, rate := time.Second, 200
+	if !testing.Short() {
+		step, rate = 8*time.Second, 400
+	}
+	leaf := 6 * time.Second
+	w := bareWorld(t, worldConfig{mode: binaries, slots: 1, plane: planeConfig{
+		authority: identity.AuthorityConfig{LeafLifetime: leaf, IssuerLifetime: 10 * time.Minute, RootLifetime: time.Hour},
+	}})
+	w.plane.write("server.yaml", serviceYAML("server", 1))
+	w.plane.write("own.yaml", workload{name: "client-0", account: "client", service: "none", addr: w.net + "2"}.yaml())
+	a, b := w.startInstance(0), w.startInstance(1)
+	dial := addrPort(w.net+"2", slotPort(0))
+	w.client = w.start(proxySpec{
+		name: "client-0", account: "client", admin: w.net + "2:4191",
+		upstreams: []proxy.Upstream{{Listen: dial, Target: instancesTarget()}},
+	})
+	l := newLoad(t, dial.String())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	l.run(ctx, rate)
+	pause(step)
+
+	c := w.startInstance(2)
+	pause(step)
+	begun, _ := c.notes()
+	if len(begun) == 0 {
+		t.Error("the instance that was added gets nothing")
+	}
+	a.retire(t)
+	pause(step)
+
+	w.plane.stop()
+	pause(step)
+	w.plane.start()
+	pause(step)
+
+	w.rotate(t, step)
+	killed := time.Now()
+	b.kill()
+	died := time.Now()
+	pause(step)
+	w.plane.remove(b.name + ".yaml")
+	pause(step)
+	stop()
+	l.wg.Wait()
+	l.judge(killed, died, b, []*instance{a, b, c})
+	if n := strings.Count(w.client.logs.String(), `"certified"`); n < 2 {
+		t.Errorf("%d certificates: nothing was rotated", n)
+	}
+}
+
+// rotate adds a root, lets it sign, and takes the first one away (R10.3).
+func (w *world) rotate(t testing.TB, step time.Duration) {
+	old := w.plane.authority.Roots()
+	id, err := w.plane.authority.AddRoot()
+	ok(t, err)
+	pause(step)
+	ok(t, w.plane.authority.Promote(id))
+	pause(max(step, 3*time.Second)) // all have a certificate below it after a tenth of a lifetime, and hops follow
+	ok(t, w.plane.authority.Retire(old[0].ID))
+	pause(step)
+}
+
+// judge compares what clients saw with what instances noted.
+func (l *load) judge(killed, died time.Time, victim *instance, all []*instance) {
+	t := l.t
+	processed := map[string]int{}
+	for _, i := range all {
+		begun, _ := i.notes()
+		for id, n := range begun {
+			processed[id] += n
+		}
+	}
+	begun, ended := victim.notes()
+	onVictim, lost, excused := 0, 0, 0
+	for id := range begun {
+		if ended[id] == 0 {
+			onVictim++
+		}
+	}
+	for _, s := range l.sorted() {
+		switch {
+		case processed[s.id] > 1:
+			t.Errorf("%s was processed %d times", s.id, processed[s.id])
+		case s.err == nil && processed[s.id] == 0:
+			t.Errorf("%s was answered by nobody", s.id)
+		case s.err == nil:
+		case !s.began.After(died) && s.ended.After(killed) && s.ended.Before(died.Add(2*time.Second)):
+			excused++
+		default:
+			lost++
+			t.Errorf("%s, sent %v and failed %v after the kill: %v", s.id, s.began.Sub(killed), s.ended.Sub(killed), s.err)
+		}
+	}
+	// What the victim's application never began was on its way to it or back.
+	under := 0
+	for _, s := range l.sorted() {
+		if !s.began.After(died) && s.ended.After(killed) {
+			under++
+		}
+	}
+	if excused > under {
+		t.Errorf("%d failed with the victim, %d were in flight", excused, under)
+	}
+	t.Logf("%d requests; %d failed with the killed instance, which had begun %d of the %d in flight; %d lost otherwise",
+		len(l.all), excused, onVictim, under, lost)
+}
+
+func (l *load) sorted() []*sent {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*sent
+	for _, s := range l.all {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *sent) int { return a.began.Compare(b.began) })
+	return out
+}
