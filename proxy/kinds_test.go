@@ -139,7 +139,15 @@ func TestServerSpeaksFirst(t *testing.T) {
 	}
 }
 
+// R3.3: an upgrade is a tunnel, early bytes and half-close included, also when
+// the request says that it has no body (as Kubernetes' exec does).
 func TestUpgradeIsATunnel(t *testing.T) {
+	for name, extra := range map[string]string{"bare": "", "empty body": "Content-Length: 0\r\n"} {
+		t.Run(name, func(t *testing.T) { upgrade(t, extra) })
+	}
+}
+
+func upgrade(t *testing.T, extra string) {
 	l := listen(t)
 	go func() {
 		c, err := l.Accept()
@@ -160,7 +168,7 @@ func TestUpgradeIsATunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n")
+	io.WriteString(c, "POST /chat HTTP/1.1\r\nHost: x\r\nUpgrade: chat\r\n"+extra+"Connection: Upgrade\r\n\r\n")
 	r := bufio.NewReader(c)
 	head := ""
 	for {

@@ -28,6 +28,7 @@ type h1Server struct {
 	headOnly   bool
 	reqClose   bool // the client closes after this request
 	upgrading  bool
+	noBody     bool
 	reqDone    bool
 	unconsumed int
 
@@ -76,8 +77,11 @@ func (s *h1Server) Received(p []byte) {
 	if s.gone {
 		return
 	}
-	if s.prsr.Stash() > 0 && s.reqDone {
+	switch n := s.prsr.Stash(); {
+	case n > 0 && s.reqDone:
 		s.c.Pause() // a pipelined request waits its turn
+	case n > 0 && s.timing == timerIdle:
+		s.time(timerHeader) // it began behind another
 	}
 }
 
@@ -130,10 +134,11 @@ func (s *h1Server) head(h *head.Head) {
 	s.version = h.Version
 	s.headOnly = string(h.Method) == "HEAD"
 	s.reqClose = h.Close
-	if h.Upgrade != nil && h.Framing != head.FramingNone {
+	if h.Upgrade != nil && (h.Framing == head.FramingChunked || h.Length > 0) {
 		dropUpgrade(h)
 	}
 	s.upgrading = h.Upgrade != nil || h.IsConnect()
+	s.noBody = h.Framing == head.FramingNone || h.Framing == head.FramingLength && h.Length == 0
 	dir, local := s.p.Front.Request(h)
 	x := s.p.Env.Begin(s, dir, h, h.Framing == head.FramingNone && !s.upgrading)
 	x.Local = local
@@ -166,14 +171,13 @@ func (s *h1Server) requestEnd() {
 // bad answers a request that breaks the protocol (§8) and closes.
 func (s *h1Server) bad(e *h1.Error) {
 	s.p.Front.Refused(e.Reason)
-	if x := s.x; x != nil { // within a body
+	x := s.x
+	if x != nil { // within a body
 		s.x = nil
 		x.DownReset(h2.ErrCodeCancel)
-		s.close(e.Truncated || s.respHead)
-		return
 	}
-	if e.Status == 0 {
-		s.close(true)
+	if e.Status == 0 || s.respHead { // a second answer would be taken for another request's
+		s.close(e.Truncated || x != nil)
 		return
 	}
 	h := head.Head{Version: 11, Status: e.Status, Reason: []byte(phrase(e.Status))}
@@ -256,7 +260,7 @@ func (s *h1Server) Head(h *head.Head, end bool) {
 		return
 	}
 	s.frame(h, end)
-	s.closing = s.closing || s.reqClose || h.Close && h.Framing == head.FramingClose || !s.reqDone && s.x.Discarding() || s.p.Front.Draining() || s.framing == head.FramingClose
+	s.closing = s.closing || s.reqClose || h.Close && h.Framing == head.FramingClose || s.unread() && s.x.Discarding() || s.p.Front.Draining() || s.framing == head.FramingClose
 	conn := h1.ConnNone
 	switch {
 	case s.closing:
@@ -380,12 +384,21 @@ func (s *h1Server) Consume(n int) {
 	}
 }
 
-// Detach implements Stream.
-func (s *h1Server) Detach() { s.x = nil }
+// unread reports whether there is a body that has not been read to its end.
+func (s *h1Server) unread() bool { return !s.reqDone && !s.noBody }
+
+// Detach implements Stream. A client that still sends what has no taker any more
+// gets its response, and the end (RFC 9112, section 9.6).
+func (s *h1Server) Detach() {
+	s.x = nil
+	if s.respDone && s.unread() && !s.tunnel {
+		s.close(false)
+	}
+}
 
 func (s *h1Server) responseEnd() {
 	s.respDone = true
-	if !s.reqDone && s.x != nil && s.x.Discarding() {
+	if s.unread() && s.x != nil && s.x.Discarding() {
 		s.closing = true
 		x := s.x
 		s.x = nil
