@@ -94,6 +94,9 @@ func (w *world) startBoth(ctx context.Context, i *instance, upstreams []int, mor
 func (w *world) startApp(ctx context.Context, i *instance, upstreams []int, more []string) (string, error) {
 	s := i.spec
 	args := []string{s.role, "--control", "127.0.0.1:0"}
+	if w.cfg.Keep { // a line per request, which nobody else would read
+		args = append(args, "--log", filepath.Join(w.dir, "logs", s.name+".requests"))
+	}
 	if s.role != generator {
 		args = append(args, "--listen", "127.0.0.1:0", "--name", s.name, "--latency", s.latency.String(), "--fail", fmt.Sprint(s.fail))
 	}

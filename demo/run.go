@@ -119,6 +119,12 @@ type demo struct {
 	client *http.Client
 	began  time.Time // the traffic
 
+	// What keys ask for runs beside, one after another, until live ends.
+	live     context.Context //nolint:containedctx // keys are pressed by the screen, which has no context
+	pressing sync.WaitGroup
+	pressed  sync.Mutex
+	slowed   bool // guarded by pressed
+
 	mu      sync.Mutex // guards below
 	ledger  *ledger
 	history []moment // of the last window, and one before
@@ -146,7 +152,11 @@ func newDemo(cfg Config, say func(string)) *demo {
 // run does it all and ends what it started. The result is nil when there was no traffic.
 func (d *demo) run(ctx context.Context) (res *Result, err error) {
 	defer d.client.CloseIdleConnections()
+	var cancel context.CancelFunc
+	d.live, cancel = context.WithCancel(ctx)
 	defer func() {
+		cancel()
+		d.pressing.Wait()
 		err = errors.Join(err, d.w.stop())
 		if d.cfg.Keep {
 			d.say("logs and YAML are in " + d.w.dir)
