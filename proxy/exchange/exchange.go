@@ -300,6 +300,7 @@ func (x *Exchange) timedOut(reason string) {
 
 // dropUp resets the upstream, or takes back the search for one.
 func (x *Exchange) dropUp(code h2.ErrCode) {
+	x.env.Wire.W.Cancel(&x.try)
 	if x.flags.opening {
 		x.flags.opening = false
 		x.dir.Cancel(x)

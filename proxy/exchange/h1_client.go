@@ -40,7 +40,7 @@ type H1Client struct {
 	// the request in hand
 	framing    head.Framing
 	headOnly   bool
-	written    bool // its bytes may have left
+	before     uint64 // bytes that the connection had taken before it
 	reqDone    bool
 	upgrade    bool
 	bodyOut    int
@@ -65,8 +65,9 @@ func NewH1Client(p *ClientParams, owner H1Owner, c *wire.Conn) *H1Client {
 func (k *H1Client) Assign(x *Exchange) {
 	k.x = x
 	k.used++
-	k.written, k.reqDone, k.respDone, k.respClose, k.respWhole, k.upgrade = false, false, false, false, false, false
-	k.got, k.unconsumed = 0, 0
+	k.reqDone, k.respDone, k.respClose, k.respWhole, k.upgrade = false, false, false, false, false
+	k.got, k.unconsumed, k.bodyOut = 0, 0, 0
+	k.before = k.c.Wrote()
 	x.Opened(k)
 }
 
@@ -253,7 +254,9 @@ func (k *H1Client) event(ev *h1.Event) {
 	x := k.x
 	switch ev.Kind {
 	case h1.EventInfo:
-		x.ResponseInfo(ev.Head)
+		if x != nil {
+			x.ResponseInfo(ev.Head)
+		}
 	case h1.EventHead:
 		k.head(ev.Head)
 	case h1.EventData:
@@ -336,16 +339,15 @@ func (k *H1Client) Failed(err error) { k.failed(err.Error()) }
 func (k *H1Client) failed(reason string) {
 	x := k.x
 	k.x = nil
-	unsent := k.used > 1 && !k.written
+	written := k.c.Wrote() > k.before // perhaps in part: the server may have acted on it
 	k.leave(true)
 	if x != nil {
-		x.UpFailed(Failure{Code: h2.ErrCodeInternal, Unprocessed: !k.written, Replace: unsent && !x.Att.Replaced, Reason: reason})
+		x.UpFailed(Failure{Code: h2.ErrCodeInternal, Unprocessed: !written, Replace: !written && k.used > 1, Reason: reason})
 	}
 }
 
 // Flushed implements wire.User.
 func (k *H1Client) Flushed(left int) {
-	k.written = true
 	if n := k.bodyOut - left; n > 0 {
 		k.bodyOut -= n
 		k.credit(n)

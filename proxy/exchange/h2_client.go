@@ -232,8 +232,8 @@ func (k *H2Client) reset(s *h2Stream, ev *h2.Event) {
 
 // EOF implements wire.User.
 func (k *H2Client) EOF() {
+	k.lost("connection closed by the peer") // first: what was not sent must not leave now
 	k.c.Close()
-	k.lost("connection closed by the peer")
 }
 
 // Failed implements wire.User.

@@ -311,6 +311,11 @@ func (s *h2Stream) Detach() {
 		s.conn.e.Reset(s.st, h2.ErrCodeCancel, false)
 		s.conn.dirty()
 		s.conn.forget(s)
+	} else if !s.up && s.sentEnd && !s.gotEnd {
+		// Nobody takes the rest of the request (RFC 9113, section 8.1).
+		s.conn.e.Reset(s.st, h2.ErrCodeNo, false)
+		s.conn.dirty()
+		s.conn.forget(s)
 	}
 	s.conn.settled()
 }

@@ -143,6 +143,7 @@ func (x *Exchange) UpFailed(f Failure) {
 		return
 	}
 	x.up = nil
+	x.env.Wire.W.Cancel(&x.try)
 	if x.flags.respEnd && !x.flags.tunnel { // the response is whole; only the request's rest has no taker
 		x.discard()
 		return
