@@ -58,6 +58,12 @@ func (r *receive) Open(x *exchange.Exchange) {
 	i := r.i()
 	if !x.Att.Counted {
 		x.Att.Counted = true
+		if i.s.inbound == nil { // not ready (R11.1): nothing was decided, a peer goes elsewhere
+			x.Att.HTTP = i.metricsHTTP()
+			x.Att.HTTP.Request(i.s.now())
+			x.Answer(exchange.Answer{Status: 503, GRPC: 14, Reason: "no inbound policy was received yet", Unprocessed: true})
+			return
+		}
 		d := i.decide()
 		x.Att.HTTP = i.metricsHTTP()
 		x.Att.HTTP.Request(i.s.now())
