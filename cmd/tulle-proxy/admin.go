@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 
 	"github.com/tulle-mesh/tulle/internal/run"
@@ -16,7 +17,8 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
-// healthEvery is how often what /ready says is brought up to date.
+// healthEvery is how often a proxy that starts looks whether it is ready. Afterwards it looks when it
+// is asked: an idle proxy does not wake up.
 const healthEvery = 100 * time.Millisecond
 
 // adminParts are what the door at 4191 is made of.
@@ -42,18 +44,30 @@ func (a adminParts) part() run.Part {
 		g := &run.Group{}
 		g.Add("health", run.Func(func(ctx context.Context) error { return a.watch(ctx, health) }))
 		g.Add("serve", run.Func(func(ctx context.Context) error {
-			return admin.Serve(ctx, l, admin.Config{Log: a.log, Health: health, Gatherer: a.reg, Debug: a.p})
+			return admin.Serve(ctx, l, admin.Config{Log: a.log, Health: health, Look: func() { a.look(health) }, Gatherer: a.gatherer(), Debug: a.p})
 		}))
 		return g.Run(ctx)
 	})
 }
 
-// watch asks the parts how they stand (R10.2, R11.1).
+// gatherer is the registry, with what the process knows brought up to date.
+func (a adminParts) gatherer() prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		a.process.Connected(a.p.IsConnected())
+		return a.reg.Gather()
+	})
+}
+
+// watch looks until the proxy is ready, which it then stays.
 func (a adminParts) watch(ctx context.Context, h *admin.Health) error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	for {
 		a.look(h)
+		if h.Ready() {
+			<-ctx.Done()
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -62,6 +76,7 @@ func (a adminParts) watch(ctx context.Context, h *admin.Health) error {
 	}
 }
 
+// look asks the parts how they stand (R10.2, R11.1).
 func (a adminParts) look(h *admin.Health) {
 	st := a.ident.State()
 	if st.Certified {
@@ -70,7 +85,6 @@ func (a adminParts) look(h *admin.Health) {
 	if err := st.Degraded(); err != nil {
 		h.Missing(admin.Certificate, err.Error())
 	}
-	a.process.Connected(a.p.IsConnected())
 	switch {
 	case a.p.IsConnected():
 		h.Met(admin.Discovery)

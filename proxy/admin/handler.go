@@ -29,8 +29,10 @@ type Debug interface {
 
 // Config of the door.
 type Config struct {
-	Log      *zap.Logger         // required
-	Health   *Health             // required
+	Log    *zap.Logger // required
+	Health *Health     // required
+	// Look brings Health up to date before it is told; nil: it always is.
+	Look     func()
 	Gatherer prometheus.Gatherer // required
 	// Debug is what /debug/targets, /debug/endpoints and /debug/policies show; nil: they are not there.
 	Debug Debug
@@ -71,6 +73,9 @@ func (cfg Config) private() http.Handler {
 }
 
 func (cfg Config) ready(w http.ResponseWriter, _ *http.Request) {
+	if cfg.Look != nil {
+		cfg.Look()
+	}
 	ok, body := cfg.Health.Report()
 	status := http.StatusOK
 	if !ok {

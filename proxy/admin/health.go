@@ -74,6 +74,13 @@ func (h *Health) Certified(notAfter time.Time) {
 	h.latch()
 }
 
+// Ready tells whether every condition held once.
+func (h *Health) Ready() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ready
+}
+
 // End tells that the proxy was asked to end.
 func (h *Health) End() {
 	h.mu.Lock()

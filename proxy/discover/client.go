@@ -35,6 +35,8 @@ type Client struct {
 	up       bool
 	hello    Hello
 	failures map[failureKey]*Failure
+
+	failed chan struct{} // holds a token when a failure was noted
 }
 
 // New returns a Client that does nothing before Run.
@@ -42,7 +44,7 @@ func New(cfg Config, sink Sink) *Client {
 	c := &Client{
 		cfg: cfg.withDefaults(), sink: sink,
 		subs: make(map[mesh.Target]*sub), inbound: &sub{},
-		failures: make(map[failureKey]*Failure),
+		failures: make(map[failureKey]*Failure), failed: make(chan struct{}, 1),
 	}
 	c.out.wake = make(chan struct{}, 1)
 	return c

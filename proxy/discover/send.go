@@ -60,6 +60,10 @@ func (c *Client) Report(f Failure) {
 	}
 	have.count++
 	have.Error, have.Presented = cut(f.Error, reportErrorSize), f.Presented
+	select {
+	case c.failed <- struct{}{}:
+	default: // it knows
+	}
 }
 
 // send says what there is to say until ctx ends.
@@ -68,13 +72,20 @@ func (c *Client) send(ctx context.Context, stream pb.Discovery_SyncClient) error
 	if err := stream.Send(c.clientHello()); err != nil {
 		return err
 	}
-	reports := time.NewTicker(reportInterval)
-	defer reports.Stop()
+	due := time.NewTimer(reportInterval) // the first time for what an earlier stream left
+	defer due.Stop()
+	waiting := true
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-reports.C:
+		case <-c.failed:
+			if !waiting { // without failures there is no timer: an idle proxy sleeps
+				waiting = true
+				due.Reset(reportInterval)
+			}
+		case <-due.C:
+			waiting = false
 			if m := c.report(); m != nil {
 				if err := stream.Send(m); err != nil {
 					return err
