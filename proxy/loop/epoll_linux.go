@@ -39,18 +39,19 @@ const (
 // It waits twice. First by a raw system call, which keeps the scheduler's
 // processor and so spares the 20 µs that parking and waking a goroutine cost;
 // but only within Hold of the last event, since nothing else can use that
-// processor meanwhile, and never when it is the only one. Then in Go's own
-// poller, through the epoll descriptor wrapped as a file, with the deadline as
-// the file's read deadline: idle it costs nothing.
+// processor meanwhile, and never when it is the only one. Then by an ordinary
+// system call, which gives the processor to whoever wants it: idle it costs
+// nothing but its thread.
+//
+// The set is not in Go's own poller, although a goroutine could park there: its
+// nested descriptor would wake that poller's thread with each event, also while
+// the worker itself waits for it, which doubles the wake-ups.
 type Epoll struct {
 	// Immutable.
-	fd       int
-	file     *os.File // owns fd
-	raw      syscall.RawConn
-	wake     *os.File // an eventfd, blocking so that Go's poller leaves it alone
-	wakeFD   int
-	hold     time.Duration
-	pollOnce func(uintptr) bool
+	fd     int
+	wake   *os.File // an eventfd, blocking so that Go's poller leaves it alone
+	wakeFD int
+	hold   time.Duration
 
 	state atomic.Int32
 
@@ -63,9 +64,8 @@ type Epoll struct {
 	hadEvents  bool
 	lastEvent  mono.Time
 	lastYield  mono.Time
-	sinceYield int       // events
-	single     bool      // GOMAXPROCS is 1
-	parkUntil  mono.Time // the read deadline of file, zero when none
+	sinceYield int  // events
+	single     bool // GOMAXPROCS is 1
 	n          int
 	timeout    [2]int64 // a 64-bit timespec
 	events     [eventBatch]unix.EpollEvent
@@ -82,29 +82,15 @@ func newEpoll(cfg EpollConfig) (*Epoll, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	// Non-blocking, so that os.NewFile gives it to Go's poller.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("epoll: set non-blocking: %w", err)
-	}
-	e := &Epoll{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), hold: cfg.Hold}
-	e.single = runtime.GOMAXPROCS(0) == 1
-	e.pollOnce = func(uintptr) bool { return e.poll(0) }
+	e := &Epoll{fd: fd, hold: cfg.Hold, single: runtime.GOMAXPROCS(0) == 1}
 	if err := e.open(); err != nil {
-		e.file.Close()
+		unix.Close(fd)
 		return nil, err
 	}
 	return e, nil
 }
 
 func (e *Epoll) open() (err error) {
-	if e.raw, err = e.file.SyscallConn(); err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	// Without this the file would not be pollable and a parked wait would fail.
-	if err := e.file.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("epoll: wrap descriptor: %w", err)
-	}
 	if e.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("eventfd: %w", err)
 	}
@@ -192,39 +178,48 @@ func (e *Epoll) wait(now, deadline mono.Time) {
 	e.poll(0)
 }
 
-// park waits in Go's own poller.
+// park waits without a processor. What is there already is taken without
+// giving it up.
 func (e *Epoll) park(now, deadline mono.Time) {
-	if deadline != e.parkUntil {
-		var at time.Time
-		if deadline != 0 {
-			at = time.Now().Add(deadline.Sub(now))
-		}
-		// Fails only when closed, as the Read below does.
-		_ = e.file.SetReadDeadline(at)
-		e.parkUntil = deadline
+	if e.poll(0) {
+		return
 	}
-	e.n = 0
-	if err := e.raw.Read(e.pollOnce); err != nil {
-		e.parkUntil = -1 // passed: it has to be set anew
+	d := forever
+	if deadline != 0 {
+		d = deadline.Sub(now)
 	}
+	e.call(unix.Syscall6, d)
 	e.yielded(mono.Now())
 }
 
 // poll waits for d, keeping the processor, and says whether there are events.
 func (e *Epoll) poll(d time.Duration) bool {
+	e.call(unix.RawSyscall6, d)
+	return e.n > 0
+}
+
+// forever is a wait without an end.
+const forever = time.Duration(-1)
+
+// call waits for d by a raw or an ordinary system call.
+func (e *Epoll) call(syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno), d time.Duration) {
 	e.timeout = [2]int64{int64(d / time.Second), int64(d % time.Second)}
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])),
-		eventBatch, uintptr(unsafe.Pointer(&e.timeout)), 0, 0)
+	until := uintptr(unsafe.Pointer(&e.timeout))
+	if d == forever {
+		until = 0
+	}
+	n, _, errno := syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), eventBatch, until, 0, 0)
 	if errno == unix.ENOSYS { // before Linux 5.11: whole milliseconds
-		ms := (d + time.Millisecond - 1) / time.Millisecond
-		n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])),
-			eventBatch, uintptr(ms), 0, 0)
+		ms := -1
+		if d != forever {
+			ms = int((d + time.Millisecond - 1) / time.Millisecond)
+		}
+		n, _, errno = syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.events[0])), eventBatch, uintptr(ms), 0, 0)
 	}
 	e.n = int(n)
-	if errno != 0 {
+	if errno != 0 { // EINTR
 		e.n = 0
 	}
-	return e.n > 0
 }
 
 // apply tells the kernel what the turn has changed, each socket once. It
@@ -332,7 +327,7 @@ func (e *Epoll) Close() error {
 	}
 	e.sources, e.changed, e.starved = nil, nil, nil
 	e.wake.Close()
-	if err := e.file.Close(); err != nil {
+	if err := unix.Close(e.fd); err != nil {
 		return fmt.Errorf("close epoll: %w", err)
 	}
 	return nil
