@@ -70,10 +70,12 @@ func serve(ctx context.Context, data run.Part, beside *run.Group) error {
 	return g.Run(context.WithoutCancel(ctx))
 }
 
-// tune sets the runtime to what a proxy is: one busy thread, little memory.
+// tune sets the runtime to what a proxy is: one busy thread per worker, and one for what stands
+// beside. That holds on a single core, too, and under a quota: a worker with the only processor of the
+// runtime's could not wait holding it, which doubles its work at ordinary load.
 func tune(set *settings) {
 	debug.SetGCPercent(set.gcPercent)
-	if runtime.GOMAXPROCS(0) > set.proxy.Workers+1 {
+	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(set.proxy.Workers + 1)
 	}
 }
