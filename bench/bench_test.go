@@ -10,7 +10,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tulle-mesh/tulle/internal/leak"
 )
+
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestMedianIsTheMiddleOrBetweenTheTwoInTheMiddle(t *testing.T) {
 	for _, c := range []struct {

@@ -158,7 +158,8 @@ func (c *control) writeLeaf(id mesh.Identity) (string, error) {
 	return path, os.WriteFile(path, b, 0o600)
 }
 
-// service makes name.bench:port a Service with one workload behind the proxy that listens on addr.
+// service makes name.bench:port a Service with one workload behind the proxy that listens on addr, and
+// a client of it a workload.
 func (c *control) service(name string, port uint16, addr netip.AddrPort) {
 	app := map[string]string{"app": name}
 	var rules state.PortRules
@@ -173,6 +174,9 @@ func (c *control) service(name string, port uint16, addr netip.AddrPort) {
 		tx.PutWorkload(&state.Workload{
 			Name: state.Name{Namespace: namespace, Name: name + "-0"}, Labels: app, Identity: serverName, Proxied: true,
 			Addrs: []netip.Addr{addr.Addr()}, Ports: []state.WorkloadPort{{Port: addr.Port()}}, Weight: 1, Rules: rules,
+		})
+		tx.PutWorkload(&state.Workload{
+			Name: state.Name{Namespace: namespace, Name: "client-" + name}, Identity: clientName, Proxied: true, Weight: 1,
 		})
 	})
 }
