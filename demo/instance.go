@@ -144,8 +144,8 @@ func (w *world) startProxy(i *instance, app string, upstreams []int) error {
 		"TULLE_IDENTITY_ADDR="+w.identity, "TULLE_IDENTITY_NAME="+string(w.plane.IdentityName()),
 		"TULLE_DESTINATION_ADDR="+w.discovery, "TULLE_DESTINATION_NAME="+string(w.plane.DestinationName()),
 		"TULLE_ADMIN_LISTEN="+i.admin,
-		// The demo takes nobody out of service that others still use, but when a script does.
-		"TULLE_LAME_DUCK=500ms", "TULLE_DRAIN_TIMEOUT=2s",
+		// When a proxy is told to end, the traffic has ended.
+		"TULLE_LAME_DUCK=50ms", "TULLE_DRAIN_TIMEOUT=1s",
 	)
 	if app != "" {
 		env = append(env, "TULLE_INBOUND_PORTS="+local(i.inbound)+"="+app)

@@ -157,7 +157,9 @@ func (d *demo) run(ctx context.Context) (res *Result, err error) {
 	defer func() {
 		cancel()
 		d.pressing.Wait()
+		d.say("ending the shop, the proxies and the control plane")
 		err = errors.Join(err, d.w.stop())
+		d.say("nothing is left running")
 		if d.cfg.Keep {
 			d.say("logs and YAML are in " + d.w.dir)
 		}
@@ -167,7 +169,7 @@ func (d *demo) run(ctx context.Context) (res *Result, err error) {
 		return nil, err
 	}
 	d.say("starting the traffic")
-	g, err := d.w.launch(ctx, trafficSpec(), []string{"--web-rate", fmt.Sprint(d.cfg.WebRate)})
+	g, err := d.w.launch(ctx, trafficSpec(), []string{"--web-rate", fmt.Sprint(d.cfg.WebRate), "--session", "1s"})
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +272,7 @@ func (d *demo) sums(ctx context.Context) totals {
 func (d *demo) conclude(ctx context.Context, g *instance, res *Result) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
+	d.say("ending the traffic")
 	g.app.tell()
 	took := time.Since(d.began)
 	var saw traffic.Summary
