@@ -239,7 +239,7 @@ func (d *direct) ended(x *exchange.Exchange, f *exchange.Failure) {
 		s.p.report(backend(x).key, x.Att.Endpoint.Addr, f.Err)
 	case f.Timeout:
 		o.Cause = balance.CauseTimeout
-	case f.Status != 0:
+	case f.Status != 0 && !f.Unprocessed:
 		o.Cause = balance.CauseStatus
 	case f.Unprocessed:
 		o = balance.Outcome{Result: balance.Cancelled} // GOAWAY: says nothing of its health

@@ -96,7 +96,7 @@ func (r *receive) Again(x *exchange.Exchange, f *exchange.Failure) (time.Duratio
 		x.Attempts--
 		return 0, true
 	}
-	return 0, f.Unprocessed && !f.Connect && x.Attempts < maxAttempts
+	return 0, f.Unprocessed && !f.Connect && f.Status == 0 && x.Attempts < maxAttempts
 }
 
 // Failed implements exchange.Director.

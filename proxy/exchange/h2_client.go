@@ -95,9 +95,14 @@ func (k *H2Client) Received(p []byte) {
 		k.dirty()
 	}
 	k.watch()
-	if k.streams.first == nil {
-		k.IdleSince = now
-	}
+	k.filled()
+}
+
+// vacant implements h2Side. A PING and its answer are no use of the connection.
+func (k *H2Client) vacant() { k.IdleSince = k.env.Wire.Now() }
+
+// filled implements h2Side.
+func (k *H2Client) filled() {
 	if !k.left {
 		k.owner.Room(k)
 	}
@@ -239,7 +244,7 @@ func (k *H2Client) EOF() {
 // Failed implements wire.User.
 func (k *H2Client) Failed(err error) { k.lost(err.Error()) }
 
-// drained forgets a connection that was closed after its last stream.
+// drained implements h2Side: it forgets a connection that was closed after its last stream.
 func (k *H2Client) drained() { k.lost("drained") }
 
 // lost forgets a connection that is closed. Requests that were never given to

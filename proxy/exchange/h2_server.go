@@ -211,7 +211,13 @@ func (s *H2Server) fail(code h2.ErrCode) {
 	s.lost(code)
 }
 
-// drained forgets a connection that was closed after its last stream.
+// vacant implements h2Side.
+func (s *H2Server) vacant() { s.rest() }
+
+// filled implements h2Side.
+func (s *H2Server) filled() {}
+
+// drained implements h2Side: it forgets a connection that was closed after its last stream.
 func (s *H2Server) drained() { s.lost(h2.ErrCodeNo) }
 
 // lost forgets a connection that is closed.

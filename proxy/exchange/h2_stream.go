@@ -15,7 +15,7 @@ type h2Conn struct {
 	c       *wire.Conn
 	e       *h2.Conn
 	hop     bool
-	side    interface{ drained() } // the H2Client or H2Server: its connection was closed
+	side    h2Side
 	looping bool
 	gone    bool
 	closing bool
@@ -32,6 +32,16 @@ type h2Conn struct {
 	// trailers on their way through the hop, during one call
 	trailers []head.Field
 	lim      h1.Limits
+}
+
+// h2Side is the H2Client or H2Server.
+type h2Side interface {
+	// vacant: the last stream has ended.
+	vacant()
+	// filled: output was fetched, which may have freed streams.
+	filled()
+	// drained: the connection was closed.
+	drained()
 }
 
 // h2Stream is one stream; it implements Stream and Down.
@@ -103,6 +113,9 @@ func (k *h2Conn) forget(s *h2Stream) {
 		s.st = nil
 	}
 	k.recycle(s)
+	if k.streams.first == nil && !k.gone {
+		k.side.vacant()
+	}
 }
 
 // recycle puts a stream aside that neither the engine nor an exchange knows.
@@ -139,6 +152,7 @@ func (k *h2Conn) Fill(dst []byte, room int) []byte {
 	}
 	k.watch()
 	k.settled()
+	k.side.filled()
 	return dst
 }
 

@@ -36,13 +36,11 @@ func (o *H1Pool) Open(x *exchange.Exchange) {
 		}
 	}
 	if o.waiting.len() >= o.p.MaxWaiting {
-		x.OpenFailed(connectFailure(errQueueFull))
+		x.OpenFailed(queueFull())
 		return
 	}
 	o.waiting.push(x)
-	if o.dialing < o.waiting.len() && o.open+o.dialing < o.p.MaxConns {
-		o.dial()
-	}
+	o.more()
 }
 
 // Cancel takes x out of the queue.
@@ -67,6 +65,7 @@ func (o *H1Pool) dialed(c *wire.Conn, err error) {
 			// connection of their own.
 			o.waiting.pop().OpenFailed(connectFailure(err))
 		}
+		o.more()
 		return
 	}
 	o.open++
@@ -98,6 +97,11 @@ func (o *H1Pool) Gone(k *exchange.H1Client) {
 			break
 		}
 	}
+	o.more()
+}
+
+// more dials when exchanges wait for whom no connection is on its way.
+func (o *H1Pool) more() {
 	if o.waiting.len() > o.dialing && o.open+o.dialing < o.p.MaxConns {
 		o.dial()
 	}

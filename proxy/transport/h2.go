@@ -48,7 +48,7 @@ func (o *H2Pool) Open(x *exchange.Exchange) {
 		}
 	}
 	if o.waiting.len() >= o.p.MaxWaiting {
-		x.OpenFailed(connectFailure(errQueueFull))
+		x.OpenFailed(queueFull())
 		return
 	}
 	o.waiting.push(x)

@@ -43,8 +43,14 @@ type Remote struct {
 	Session func() *mtls.Session
 }
 
-// errQueueFull says that too many exchanges wait for a connection.
-var errQueueFull = errors.New("too many requests wait for a connection")
+// queueFull is the Failure of an exchange that found no place in a queue: it
+// says nothing of the endpoint (R8.1).
+func queueFull() exchange.Failure {
+	return exchange.Failure{
+		Code: h2.ErrCodeRefusedStream, Unprocessed: true, Status: 503,
+		Reason: "too many requests wait for a connection",
+	}
+}
 
 // queue holds the exchanges that wait for a connection, in order.
 type queue struct {
@@ -53,8 +59,10 @@ type queue struct {
 }
 
 func (q *queue) push(x *exchange.Exchange) {
-	if q.head == len(q.x) {
-		q.x, q.head = q.x[:0], 0
+	if q.head > len(q.x)/2 { // also of a queue that is never empty
+		n := copy(q.x, q.x[q.head:])
+		clear(q.x[n:])
+		q.x, q.head = q.x[:n], 0
 	}
 	q.x = append(q.x, x)
 }

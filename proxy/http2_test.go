@@ -1,0 +1,117 @@
+package proxy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
+)
+
+const h2get = ":method: GET\n:scheme: http\n:authority: a\n:path: /"
+
+// R4.4, R3.5: a connection that nobody uses is closed, by the idle time since
+// its last stream ended.
+func TestIdleHTTP2ConnectionIsClosed(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	c := w.dial().http2(true)
+	c.head(1, true, h2get)
+	s := w.accept().http2(false)
+	s.expectFrame("HEADERS 1 END :method: GET; :scheme: http; :path: /; :authority: a;")
+	s.head(1, true, ":status: 204")
+	c.expectFrame("HEADERS 1 END :status: 204;")
+	w.run(89 * time.Second)
+	if c.unread() != "" && strings.Contains(c.frame(), "GOAWAY") {
+		t.Fatal("too early")
+	}
+	w.run(2 * time.Second)
+	c.expectFrame("GOAWAY 2147483647 NO_ERROR")
+	c.expectFrame("GOAWAY 1 NO_ERROR")
+	c.expectEOF()
+	s.expectFrame("end (eof true, <nil>)")
+}
+
+// R4.4: PINGs and their answers are no use of a connection.
+func TestIdleHopIsClosedDespitePings(t *testing.T) {
+	w := newWorld(t, shapeMesh, nil)
+	c := w.dial()
+	var s *conn
+	ask := func() uint64 {
+		before := w.net.Stats().Connects
+		c.send(get)
+		if s == nil || s.eof {
+			s = w.accept()
+		}
+		s.expect(w.request(get))
+		s.send(ok)
+		c.expect(ok)
+		return w.net.Stats().Connects - before
+	}
+	ask()
+	w.run(50 * time.Second)
+	if n := ask(); n != 0 {
+		t.Errorf("%d connections for a request within the idle time", n)
+	}
+	w.run(70 * time.Second)
+	if n := ask(); n != 2 {
+		t.Errorf("%d connections for a request after it, want one between the proxies and one to the application", n)
+	}
+}
+
+// RFC 9113, section 8.1: a response that is whole ends a request that nobody
+// reads any more.
+func TestEarlyResponseEndsAnHTTP2Request(t *testing.T) {
+	w := newWorld(t, shapeIn, func(k *knobs) {
+		k.inbound = &mesh.InboundPolicy{TrustDomain: "cluster.local", Default: mesh.DefaultDeny}
+	})
+	c := w.dial().http2(true)
+	c.head(1, false, strings.Replace(h2get, "GET", "POST", 1))
+	// R8.5
+	c.expectFrame("HEADERS 1 END :status: 403; content-length: 0;")
+	c.expectFrame("RST_STREAM 1 NO_ERROR")
+}
+
+// R11.2, R4.3: a connection that drains serves what was on its way, and closes
+// after its last stream.
+func TestDrainingServesWhatWasOnItsWay(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	c := w.dial().http2(true)
+	w.run(time.Millisecond)
+	h1 := w.dial()
+	h1.send(get)
+	app := w.accept()
+	app.expect(get)
+	w.inD.SetInbound(&mesh.InboundPolicy{TrustDomain: "cluster.local", Terminating: true})
+	c.expectFrame("GOAWAY 2147483647 NO_ERROR")
+	c.head(1, true, h2get)
+	s := w.accept().http2(false)
+	s.expectFrame("HEADERS 1 END :method: GET; :scheme: http; :path: /; :authority: a;")
+	c.expectFrame("GOAWAY 1 NO_ERROR")
+	s.head(1, true, ":status: 204")
+	c.expectFrame("HEADERS 1 END :status: 204;")
+	c.expectEOF()
+	app.send(ok)
+	h1.expect("HTTP/1.1 200 OK\nContent-Length: 2\nConnection: close\n\nok")
+	h1.expectEOF()
+}
+
+// R4.3: a reset is passed on with its code, both ways.
+func TestResetsKeepTheirCode(t *testing.T) {
+	w := newWorld(t, shapeMesh, nil)
+	c := w.dial().http2(true)
+	c.head(1, false, h2get)
+	s := w.accept().http2(false)
+	if f := s.frame(); !strings.HasPrefix(f, "HEADERS 1 ") {
+		t.Fatal(f)
+	}
+	c.must(c.fr.WriteRSTStream(1, 11)) // ENHANCE_YOUR_CALM
+	s.expectFrame("RST_STREAM 1 ENHANCE_YOUR_CALM")
+	c.head(3, false, h2get)
+	if f := s.frame(); !strings.HasPrefix(f, "HEADERS 3 ") {
+		t.Fatal(f)
+	}
+	s.head(3, false, ":status: 200")
+	c.expectFrame("HEADERS 3 :status: 200;")
+	s.must(s.fr.WriteRSTStream(3, 10)) // CONNECT_ERROR
+	c.expectFrame("RST_STREAM 3 CONNECT_ERROR")
+}
