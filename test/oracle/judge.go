@@ -90,6 +90,8 @@ func (o *Oracle) judgeWhole(r *Request) {
 		o.report(r.ID, "%s was answered %d by the mesh without a cause: %s", r.Plan.Name, r.status, r.answer)
 	case r.status != r.Plan.Status:
 		o.report(r.ID, "%s was answered %d instead of %d", r.Plan.Name, r.status, r.Plan.Status)
+	case r.interim != r.Plan.Interim && len(r.attempts) < 2:
+		o.report(r.ID, "%s was answered with %d interim responses, %d were sent", r.Plan.Name, r.interim, r.Plan.Interim)
 	case len(r.attempts) == 0:
 		o.report(r.ID, "%s reached no server", r.Plan.Name)
 	case !r.last().refused && r.last().req.end == Cut:

@@ -16,6 +16,8 @@ type Plan struct {
 	RequestTrailers, ResponseTrailers string
 	// Status is the response's; 0 for a tunnel without a head.
 	Status int
+	// Interim responses come before the final one.
+	Interim int
 	// MayRepeat: a policy of the mesh may have it processed again after an attempt
 	// failed.
 	MayRepeat bool
@@ -64,6 +66,7 @@ type Request struct {
 	status       int
 	echoed       bool // the response came from a server
 	answer       string
+	interim      int
 	attempts     []*Attempt
 	excuses      []string
 	failed       string // how it ended, when not with a whole response
@@ -136,6 +139,16 @@ func (r *Request) Status(status int, from ID, why string) {
 	if from == 0 {
 		r.resp.want, r.resp.any = 0, false
 	}
+}
+
+// Interim says that an interim response has come.
+func (r *Request) Interim() {
+	r.o.mu.Lock()
+	defer r.o.mu.Unlock()
+	if r.status != 0 {
+		r.o.report(r.ID, "an interim response after the final one")
+	}
+	r.interim++
 }
 
 // Receive takes bytes of the response.
@@ -252,6 +265,13 @@ func (a *Attempt) Receive(p []byte) {
 	a.r.o.mu.Lock()
 	defer a.r.o.mu.Unlock()
 	a.r.o.receive(a.r.ID, &a.req, p, "request")
+}
+
+// Received is how many bytes of the request's body have come.
+func (a *Attempt) Received() int64 {
+	a.r.o.mu.Lock()
+	defer a.r.o.mu.Unlock()
+	return a.req.got
 }
 
 // Trailers takes the request's trailers.

@@ -60,10 +60,12 @@ type call struct {
 	finLast             bool   // tunnels: the client ends its direction only after the server's has ended
 	eofFirst            bool   // tunnels: the server answers only after the client's direction has ended
 	close               bool   // the server closes its connection after the response
+	refuseAt            int64  // bytes of the request that come first
 	refuse              int    // HTTP/2: the server refuses it so many times
 	stallReq, stallResp stall
 
 	beganAt    oracle.Time
+	excuse     string // for failing
 	sentCode   uint32 // of the client's reset
 	broken     bool   // the server has reset it
 	brokenCode uint32
@@ -83,7 +85,7 @@ func (c *call) begin() {
 		Name: c.name(), Tunnel: c.upgrade || c.proto == protoTCP,
 		Request: c.req, Response: c.resp,
 		RequestTrailers: line(c.reqTrail, c.proto == protoH2), ResponseTrailers: line(c.respTrail, c.proto == protoH2),
-		Status: c.status, User: c, MayRepeat: c.mayRepeat(),
+		Status: c.status, Interim: c.info, User: c, MayRepeat: c.mayRepeat(),
 	}
 	if c.proto == protoTCP {
 		p.Status = 0
@@ -96,6 +98,9 @@ func (c *call) begin() {
 	c.s.note("begin", uint64(c.r.ID))
 	if c.s.log != nil {
 		c.s.log("   %s %s", c.name(), c.describe())
+	}
+	if c.excuse != "" {
+		c.r.Excuse("%s", c.excuse)
 	}
 	if c.resetAt >= 0 {
 		c.r.Excuse("the server is told to break off")

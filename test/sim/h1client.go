@@ -175,6 +175,7 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 		if get(fs, "x-oracle-id") != call.number() {
 			k.s.O.Report(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
+		call.r.Interim()
 		return framingInfo, 0
 	}
 	id, _ := strconv.Atoi(get(fs, "x-oracle-id"))

@@ -109,6 +109,7 @@ func (k *h2Client) head(st *h2Stream, _ uint32, fs []field, end bool) {
 		if get(fs, "x-oracle-id") != call.number() {
 			k.s.O.Report(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
+		call.r.Interim()
 		return
 	}
 	id, _ := strconv.Atoi(get(fs, "x-oracle-id"))

@@ -62,11 +62,8 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	st.fill = x.a.Fill
 	k.checkHead(call, fs)
 	switch {
-	case call.refuse > 0:
-		call.refuse--
-		k.s.Kinds.add(KindRefuse)
-		x.a.Refuse()
-		k.w.rst(st, uint32(http2.ErrCodeRefusedStream))
+	case call.refuse > 0 && call.refuseAt == 0:
+		k.refuse(st)
 		return
 	case k.v.bad == badReset:
 		k.breakOff(st)
@@ -77,6 +74,14 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	if end {
 		k.end(st)
 	}
+}
+
+// refuse tells the peer that the stream was not processed.
+func (k *h2Server) refuse(st *h2Stream) {
+	st.call.refuse--
+	k.s.Kinds.add(KindRefuse)
+	st.user.(*served).a.Refuse()
+	k.w.rst(st, uint32(http2.ErrCodeRefusedStream))
 }
 
 func (k *h2Server) checkHead(call *call, fs []field) {
@@ -96,6 +101,10 @@ func (k *h2Server) checkHead(call *call, fs []field) {
 func (k *h2Server) data(st *h2Stream, p []byte, end bool) {
 	x := st.user.(*served)
 	x.a.Receive(p)
+	if st.call.refuse > 0 && x.a.Received() >= st.call.refuseAt {
+		k.refuse(st)
+		return
+	}
 	k.w.hold(st, &st.call.stallReq, len(p))
 	if end {
 		k.end(st)

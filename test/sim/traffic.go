@@ -202,6 +202,9 @@ func (s *Sim) drawTrouble(k *call) {
 			k.abortAt = part(k.req - 1)
 		} else if k.resp > 1 {
 			k.abortGot = part(k.resp)
+			if k.req <= k.resp && s.one(2) { // in the middle of a long one: its server must learn of it
+				k.gap, k.chunk, k.abortGot = 600*time.Millisecond, int(k.resp/20+1), part(k.resp/4)
+			}
 		}
 	case has(KindBreak) && s.one(3) && !k.early && k.method != "HEAD":
 		s.Kinds.add(KindBreak)
@@ -218,5 +221,11 @@ func (s *Sim) drawTrouble(k *call) {
 	}
 	if has(KindRefuse) && k.proto == protoH2 && s.one(3) {
 		k.refuse = 1
+		if k.req > 0 && !k.early && s.one(2) { // later than a proxy keeps the body, perhaps
+			k.refuseAt = part(k.req)
+			if k.refuseAt > 60<<10 { // what was sent is not kept (R7.1)
+				k.excuse = "refused after more than is kept"
+			}
+		}
 	}
 }

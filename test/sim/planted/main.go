@@ -51,17 +51,18 @@ func run(args []string, out io.Writer) error {
 		}
 		began := time.Now()
 		found, err := b.plant(dir, *seeds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
-		}
-		if found == "" {
+		switch {
+		case err != nil:
+			missed++
+			found = "NOT PLANTED: " + err.Error()
+		case found == "":
 			missed++
 			found = fmt.Sprintf("NOT FOUND within %d seeds", *seeds)
 		}
 		fmt.Fprintf(out, "%-60s %s (%.1f s)\n", b.name, found, time.Since(began).Seconds())
 	}
 	if missed > 0 {
-		return fmt.Errorf("%d bugs were not found", missed)
+		return fmt.Errorf("%d bugs were not planted or not found", missed)
 	}
 	return nil
 }
