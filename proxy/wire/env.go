@@ -55,9 +55,11 @@ type Env struct {
 	// MaxHandshakes bounds TLS handshakes in flight; 0 is 1,024.
 	MaxHandshakes int
 
-	read, probe, plain, fill []byte
-	shakes                   int
-	open                     int
+	// Scratch memory within a turn.
+	read, probe, plain, fill, cipher []byte
+
+	shakes int
+	open   int
 }
 
 // NewEnv returns the environment of w's connections.
@@ -66,6 +68,17 @@ func NewEnv(w *loop.Worker, maxHandshakes int) *Env {
 		maxHandshakes = 1024
 	}
 	return &Env{W: w, MaxHandshakes: maxHandshakes, read: make([]byte, ReadPerTurn), probe: make([]byte, 4<<10), plain: make([]byte, 32<<10)}
+}
+
+// cipherRoom is scratch memory in which n bytes of plaintext and of ciphertext fit as records, a key
+// update included: it must not be moved, since it is no buffer of the pool.
+func (e *Env) cipherRoom(n int) []byte {
+	const record, overhead, spare = 16 << 10, 32, 256
+	need := n + (n/record+1)*overhead + spare
+	if cap(e.cipher) < need {
+		e.cipher = make([]byte, 0, need)
+	}
+	return e.cipher[:0]
 }
 
 // Now is the time of the worker's turn.

@@ -94,13 +94,69 @@ func (c *Conn) Flush() {
 		return
 	}
 	if len(c.out) == 0 {
-		filled := c.fillNow()
-		before += filled
-		if !c.seal() || !c.write() {
+		fill := c.pull()
+		before += len(fill)
+		if !c.leave(fill) {
 			return
 		}
 	}
 	c.flushed(before)
+}
+
+// pull has the user's output in the worker's scratch memory.
+func (c *Conn) pull() []byte {
+	room := High - c.Buffered()
+	if c.filler == nil || room <= 0 {
+		return nil
+	}
+	e := c.env
+	e.fill = c.filler.Fill(e.fill[:0], room)
+	return e.fill
+}
+
+// leave sends what waits, and fill after it, from where it lies: only what the
+// socket does not take is copied. It reports whether the connection stands.
+func (c *Conn) leave(fill []byte) bool {
+	if b := c.target(); len(fill) > 0 && len(*b) > 0 { // both: in as few records as can be
+		*b = c.env.Pool().Append(*b, fill...)
+		fill = nil
+	}
+	if c.sess == nil {
+		return c.direct(fill)
+	}
+	p := fill
+	if len(c.plain) > 0 {
+		p = c.plain
+	}
+	if len(p) == 0 {
+		c.takeCipher()
+		return c.write()
+	}
+	out, err := c.sess.Seal(c.env.cipherRoom(len(c.sess.Output())+len(p)), p)
+	if err != nil {
+		c.fail(err)
+		return false
+	}
+	c.env.Pool().Put(c.plain)
+	c.plain = nil
+	return c.direct(out)
+}
+
+// direct writes p, behind what waits for the socket, and keeps what is left.
+func (c *Conn) direct(p []byte) bool {
+	if len(p) > 0 && len(c.out) == 0 && c.broken == nil {
+		n, err := c.sock.Write(p)
+		c.wrote += uint64(n)
+		if err != nil && !errors.Is(err, loop.ErrAgain) {
+			c.cannotWrite(err)
+			return false
+		}
+		p = p[n:]
+	}
+	if len(p) > 0 {
+		c.out = c.env.Pool().Append(c.out, p...)
+	}
+	return c.write()
 }
 
 func (c *Conn) flushed(before int) {
@@ -124,42 +180,12 @@ type again Conn
 // Run implements loop.Task.
 func (a *again) Run() { (*Conn)(a).Dirty() }
 
-// fillNow pulls the user's output and returns how much came.
-func (c *Conn) fillNow() int {
-	if c.filler == nil {
-		return 0
+// fillNow queues the user's last output: nothing is pulled once the connection closes.
+func (c *Conn) fillNow() {
+	if fill := c.pull(); len(fill) > 0 {
+		b := c.target()
+		*b = c.env.Pool().Append(*b, fill...)
 	}
-	room := High - c.Buffered()
-	if room <= 0 {
-		return 0
-	}
-	e := c.env
-	e.fill = c.filler.Fill(e.fill[:0], room)
-	if len(e.fill) == 0 {
-		return 0
-	}
-	b := c.target()
-	*b = e.Pool().Append(*b, e.fill...)
-	return len(e.fill)
-}
-
-// seal encrypts what waits; it reports whether the connection still stands.
-func (c *Conn) seal() bool {
-	if c.sess == nil || c.state == stateHandshake {
-		return true
-	}
-	if len(c.plain) > 0 {
-		out, err := c.sess.Seal(c.out, c.plain)
-		c.out = out
-		if err != nil {
-			c.fail(err)
-			return false
-		}
-		c.env.Pool().Put(c.plain)
-		c.plain = nil
-	}
-	c.takeCipher()
-	return true
 }
 
 // takeCipher moves what the session wants to send by itself behind out.
