@@ -102,7 +102,7 @@ func (o *Oracle) judgeWhole(r *Request) {
 // judgeResets: an end that somebody chose reached the other side in time.
 func (o *Oracle) judgeResets(r *Request) {
 	for _, a := range r.attempts {
-		if at := r.sent.at + Slack; r.sent.reset && a.over() && a.ended > at && a.began < r.sent.at {
+		if at := r.sent.at + Slack; r.sent.reset && a.over() && a.ended > at && a.began <= r.sent.at {
 			o.report(r.ID, "server %s learnt only after %v that the client had given up", a.Server, a.ended-r.sent.at)
 		}
 	}
