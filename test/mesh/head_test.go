@@ -30,7 +30,7 @@ type exchange struct {
 	close     bool // the client's connection ends after it
 }
 
-// R3.1: what goes in comes out, byte for byte.
+// R3.1: what goes in comes out, byte for byte, up to the limits of R1.5.
 func requestHeads(t *testing.T, w *world) {
 	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	play(t, w, []exchange{

@@ -125,7 +125,7 @@ func (w *world) startInstance(n int) *instance {
 		<-i.ended
 	})
 	until(w.t, "application "+i.name, func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("%s:%d", app, slotPort(0)))
+		c, err := net.Dial("tcp", addrPort(app, slotPort(0)).String())
 		if err == nil {
 			c.Close()
 		}

@@ -125,7 +125,7 @@ func (l *load) http(ctx context.Context, c *http.Client, method, id string) erro
 // certificates rotate, and one instance is killed. Only what was in flight on the killed one may
 // fail; nothing is lost otherwise, and nothing is processed twice.
 func TestTrafficThroughEverything(t *testing.T) {
-	step, rate := time.Second, 200
+	step, rate := 400*time.Millisecond, 200
 	if !testing.Short() {
 		step, rate = 8*time.Second, 400
 	}
@@ -183,7 +183,7 @@ func (w *world) rotate(t testing.TB, step time.Duration) {
 	ok(t, err)
 	pause(step)
 	ok(t, w.plane.authority.Promote(id))
-	pause(max(step, 3*time.Second)) // all have a certificate below it after a tenth of a lifetime, and hops follow
+	pause(max(step, 1500*time.Millisecond)) // all have a certificate below it after a tenth of a lifetime
 	ok(t, w.plane.authority.Retire(old[0].ID))
 	pause(step)
 }
