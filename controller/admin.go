@@ -27,7 +27,7 @@ func (p *Plane) serveAdmin(ctx context.Context) error {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if s.Shutdown(grace) != nil {
-			s.Close() //nolint:errcheck // it is the end in any case
+			s.Close()
 		}
 	}()
 	err := s.Serve(p.cfg.Admin)

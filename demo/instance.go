@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -55,16 +54,13 @@ func (w *world) try(ctx context.Context, s spec, more []string) (*instance, erro
 		return nil, err
 	}
 	i := &instance{spec: s, inbound: ports[0], admin: local(ports[1])}
-	defer func() {
-		if err != nil {
-			i.stop()
-		}
-	}()
 	// It is known before it is ready, because its proxy asks for its policy first.
-	if err = w.write(s.name+".yaml", workloadYAML(s, i.inbound, false)); err != nil {
-		return nil, err
+	err = w.write(s.name+".yaml", workloadYAML(s, i.inbound, false))
+	if err == nil {
+		err = w.startBoth(ctx, i, ports[2:], more)
 	}
-	if err = w.startBoth(ctx, i, ports[2:], more); err != nil {
+	if err != nil {
+		i.stop()
 		return nil, err
 	}
 	return i, nil
@@ -105,7 +101,7 @@ func (w *world) startApp(ctx context.Context, i *instance, upstreams []int, more
 	}
 	var err error
 	i.app, err = w.spawner.start(command{
-		name: s.name, path: w.programs.shop, args: append(args, more...), env: plainEnv(), dir: filepath.Join(w.dir, "logs"),
+		name: s.name, path: w.programs.shop, args: append(args, more...), env: []string{}, dir: filepath.Join(w.dir, "logs"),
 	})
 	if err != nil {
 		return "", err
@@ -118,35 +114,24 @@ func (w *world) startApp(ctx context.Context, i *instance, upstreams []int, more
 	return told.Listen, nil
 }
 
-// plainEnv is our environment without what would change the shop or a proxy behind our back.
-func plainEnv() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "SHOP_") && !strings.HasPrefix(v, "TULLE_") {
-			env = append(env, v)
-		}
-	}
-	return env
-}
-
 func (w *world) startProxy(i *instance, app string, upstreams []int) error {
 	s := i.spec
 	token, err := w.token(s)
 	if err != nil {
 		return err
 	}
-	env := append(plainEnv(),
-		"TULLE_IDENTITY="+string(s.identity()),
-		"TULLE_WORKLOAD="+namespace+"/"+s.name,
-		"TULLE_DEPLOYMENT="+s.account(),
-		"TULLE_TOKEN_FILE="+token,
-		"TULLE_TRUST_BUNDLE_DIR="+w.plane.BundleDir(),
-		"TULLE_IDENTITY_ADDR="+w.identity, "TULLE_IDENTITY_NAME="+string(w.plane.IdentityName()),
-		"TULLE_DESTINATION_ADDR="+w.discovery, "TULLE_DESTINATION_NAME="+string(w.plane.DestinationName()),
-		"TULLE_ADMIN_LISTEN="+i.admin,
+	env := []string{ // and nothing of ours, which could change a proxy behind our back
+		"TULLE_IDENTITY=" + string(s.identity()),
+		"TULLE_WORKLOAD=" + namespace + "/" + s.name,
+		"TULLE_DEPLOYMENT=" + s.account(),
+		"TULLE_TOKEN_FILE=" + token,
+		"TULLE_TRUST_BUNDLE_DIR=" + w.plane.BundleDir(),
+		"TULLE_IDENTITY_ADDR=" + w.identity, "TULLE_IDENTITY_NAME=" + string(w.plane.IdentityName()),
+		"TULLE_DESTINATION_ADDR=" + w.discovery, "TULLE_DESTINATION_NAME=" + string(w.plane.DestinationName()),
+		"TULLE_ADMIN_LISTEN=" + i.admin,
 		// When a proxy is told to end, the traffic has ended.
 		"TULLE_LAME_DUCK=50ms", "TULLE_DRAIN_TIMEOUT=1s",
-	)
+	}
 	if app != "" {
 		env = append(env, "TULLE_INBOUND_PORTS="+local(i.inbound)+"="+app)
 	}
@@ -221,7 +206,7 @@ func (i *instance) set(ctx context.Context, latency time.Duration) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(res.Body) //nolint:errcheck // the status says enough
+		b, _ := io.ReadAll(res.Body) // the status says enough
 		return fmt.Errorf("%s: %s: %s", i.spec.name, res.Status, b)
 	}
 	return nil
@@ -253,12 +238,18 @@ func get(ctx context.Context, c *http.Client, url string) (status int, body []by
 // freePorts returns ports of the loopback that nobody had a moment ago.
 func freePorts(n int) ([]int, error) {
 	var ports []int
+	var held []net.Listener // until all are found, so that they differ
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all are held until all are found, so that they differ
+		held = append(held, l)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil

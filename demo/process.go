@@ -215,7 +215,7 @@ func newWatchdog() (*watchdog, error) {
 }
 
 func (d *watchdog) watch(pid int) {
-	fmt.Fprintln(d.in, pid) //nolint:errcheck // without the dog there is still our own end
+	fmt.Fprintln(d.in, pid)
 }
 
 // dismiss ends the dog before it bites: the numbers may be those of others by now.

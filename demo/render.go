@@ -93,15 +93,15 @@ func (t Table) lines(s style, width int) []string {
 		out[0] += gap(i) + s.dim(pad(c.title, w, c.left || i == 0))
 	}
 	for _, r := range t.Services {
-		line := ""
+		var line strings.Builder
 		for i, c := range cols {
 			text := pad(c.text(r), columnWidth(t, c), c.left)
 			if c.paint != nil {
 				text = c.paint(s, r, text)
 			}
-			line += gap(i) + text
+			line.WriteString(gap(i) + text)
 		}
-		out = append(out, line)
+		out = append(out, line.String())
 	}
 	for i := range out {
 		if !s.colour {

@@ -30,13 +30,13 @@ func Run(ctx context.Context, cfg Config, s run.Streams) error {
 	if cfg.Output == "json" {
 		progress = s.Err
 	}
-	d := newDemo(cfg, func(line string) { fmt.Fprintln(progress, line) }) //nolint:errcheck // nobody reads
+	d := newDemo(cfg, func(line string) { fmt.Fprintln(progress, line) })
 	shown := time.Time{}
 	d.show = func(f frame) {
 		if time.Since(shown) >= plainEvery {
 			shown = time.Now()
 			for _, l := range append([]string{"", f.title()}, f.table.lines(style{}, 0)...) {
-				fmt.Fprintln(progress, l) //nolint:errcheck // nobody reads
+				fmt.Fprintln(progress, l)
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg Config, s run.Streams) error {
 		return errors.Join(err, enc.Encode(res))
 	}
 	for _, l := range res.lines(style{}, 0) {
-		fmt.Fprintln(s.Out, l) //nolint:errcheck // nobody reads
+		fmt.Fprintln(s.Out, l)
 	}
 	return err
 }

@@ -42,7 +42,7 @@ func onTerminal(ctx context.Context, cfg Config, s run.Streams) error {
 	<-ended
 	if res != nil {
 		for _, l := range res.lines(style{colour: true}, m.width) {
-			fmt.Fprintln(s.Out, ansi.Truncate(l, m.width, "…")) //nolint:errcheck // nobody reads
+			fmt.Fprintln(s.Out, ansi.Truncate(l, m.width, "…"))
 		}
 	}
 	return errors.Join(err, runErr)

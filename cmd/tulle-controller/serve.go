@@ -80,7 +80,7 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 	plane, err := controller.New(v.config)
 	if err != nil {
 		for _, l := range listeners {
-			l.Close() //nolint:errcheck // nothing was served
+			l.Close()
 		}
 		return mistake(err)
 	}
@@ -136,7 +136,7 @@ func (v *serving) listen(ctx context.Context) ([]net.Listener, error) {
 	}
 	if err != nil {
 		for _, l := range all {
-			l.Close() //nolint:errcheck // nothing was served
+			l.Close()
 		}
 		return nil, err
 	}
