@@ -54,7 +54,9 @@ type Cause struct {
 	Name        string
 	From, Until Time
 	Covers      func(r *Request) bool
-	FalseEnd    bool
+	// FalseRequestEnd: a server may take a cut request for whole; FalseResponseEnd:
+	// a client may take a cut response for whole.
+	FalseRequestEnd, FalseResponseEnd bool
 }
 
 // Allow adds a cause.
@@ -64,14 +66,14 @@ func (o *Oracle) Allow(c Cause) {
 	o.causes = append(o.causes, c)
 }
 
-// Report adds a finding of the script's own.
-func (o *Oracle) Report(id ID, format string, args ...any) {
+// Reportf adds a finding of the script's own.
+func (o *Oracle) Reportf(id ID, format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.report(id, format, args...)
+	o.reportf(id, format, args...)
 }
 
-func (o *Oracle) report(id ID, format string, args ...any) {
+func (o *Oracle) reportf(id ID, format string, args ...any) {
 	if len(o.findings) < 100 {
 		o.findings = append(o.findings, Finding{ID: id, What: fmt.Sprintf(format, args...)})
 	}
@@ -143,14 +145,15 @@ func (o *Oracle) excuse(r *Request) string {
 	return ""
 }
 
-// falseEnd reports whether r may have ended as if it were whole.
-func (o *Oracle) falseEnd(r *Request) bool {
+// falseEnd reports whether r's request and response may have ended as if they
+// were whole.
+func (o *Oracle) falseEnd(r *Request) (request, response bool) {
 	for i := range o.causes {
-		if c := &o.causes[i]; c.FalseEnd && o.covers(c, r) {
-			return true
+		if c := &o.causes[i]; (c.FalseRequestEnd || c.FalseResponseEnd) && o.covers(c, r) {
+			request, response = request || c.FalseRequestEnd, response || c.FalseResponseEnd
 		}
 	}
-	return false
+	return request, response
 }
 
 func (o *Oracle) covers(c *Cause, r *Request) bool {

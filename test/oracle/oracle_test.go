@@ -8,7 +8,7 @@ import (
 
 func TestEveryByteTellsWhereItIsFrom(t *testing.T) {
 	p := make([]byte, 1000)
-	for off := int64(0); off < 20; off++ {
+	for off := range int64(20) {
 		Fill(p, ResponseKey(7), off)
 		if i := Match(p, ResponseKey(7), off); i >= 0 {
 			t.Fatalf("offset %d: byte %d does not match itself", off, i)
@@ -79,9 +79,9 @@ func TestWhatIsFound(t *testing.T) {
 	}{
 		{"nothing befalls it", Plan{}, func(s *script) { s.whole() }, ""},
 		{"it never ends", Plan{}, func(*script) {}, "never ended for its client"},
-		{"an excuse does not cover what never ends", Plan{}, func(s *script) { s.r.Excuse("x") }, "never ended"},
+		{"an excuse does not cover what never ends", Plan{}, func(s *script) { s.r.Excusef("x") }, "never ended"},
 		{"an error without a cause", Plan{}, func(s *script) { s.r.Cut("reset") }, "failed without a cause: reset"},
-		{"an error with an excuse", Plan{}, func(s *script) { s.r.Excuse("x"); s.r.Cut("reset") }, ""},
+		{"an error with an excuse", Plan{}, func(s *script) { s.r.Excusef("x"); s.r.Cut("reset") }, ""},
 		{"an error with a cause", Plan{}, func(s *script) {
 			s.o.Allow(Cause{Name: "x", From: s.now, Until: s.now + 1})
 			s.r.Cut("reset")
@@ -95,10 +95,10 @@ func TestWhatIsFound(t *testing.T) {
 			s.r.Cut("reset")
 		}, "failed without a cause"},
 		{"the mesh answers", Plan{}, func(s *script) { s.r.Status(503, 0, "no endpoint"); s.r.End() }, "answered 503 by the mesh without a cause: no endpoint"},
-		{"another's response", Plan{}, func(s *script) { s.r.Excuse("x"); s.r.Status(200, 5, ""); s.r.End() }, "belongs to request 5"},
+		{"another's response", Plan{}, func(s *script) { s.r.Excusef("x"); s.r.Status(200, 5, ""); s.r.End() }, "belongs to request 5"},
 		{"processed twice", Plan{}, func(s *script) {
 			s.o.Arrive(s.r.ID, "s1").Cut()
-			s.r.Excuse("x")
+			s.r.Excusef("x")
 			s.whole()
 		}, "processed again, at s0 after s1"},
 		{"processed twice as a policy may", Plan{MayRepeat: true}, func(s *script) {
@@ -108,7 +108,7 @@ func TestWhatIsFound(t *testing.T) {
 		{"refused first", Plan{}, func(s *script) { s.o.Arrive(s.r.ID, "s1").Refuse(); s.whole() }, ""},
 		{"a response cut that ends", Plan{}, func(s *script) {
 			a := s.o.Arrive(s.r.ID, "s0")
-			s.r.Excuse("x")
+			s.r.Excusef("x")
 			s.r.Status(200, s.r.ID, "")
 			s.answer(a, 0, 150)
 			s.r.End()
@@ -116,7 +116,7 @@ func TestWhatIsFound(t *testing.T) {
 		}, "cut at byte 150 of 200 but ended cleanly"},
 		{"a request cut that ends", Plan{}, func(s *script) {
 			a := s.o.Arrive(s.r.ID, "s0")
-			s.r.Excuse("x")
+			s.r.Excusef("x")
 			s.send(a, 0, 50)
 			a.End()
 			a.Reset()
@@ -124,7 +124,7 @@ func TestWhatIsFound(t *testing.T) {
 		}, "its body was cut at byte 50 of 100"},
 		{"bytes swapped", Plan{}, func(s *script) {
 			a := s.o.Arrive(s.r.ID, "s0")
-			s.r.Excuse("x")
+			s.r.Excusef("x")
 			s.send(a, 16, 100)
 			a.Cut()
 			s.r.Cut("reset")

@@ -96,8 +96,8 @@ func (o *Oracle) Begin(p Plan) *Request {
 	return r
 }
 
-// Excuse holds a cause for this very request.
-func (r *Request) Excuse(format string, args ...any) {
+// Excusef holds a cause for this very request.
+func (r *Request) Excusef(format string, args ...any) {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	r.excuses = append(r.excuses, fmt.Sprintf(format, args...))
@@ -130,10 +130,10 @@ func (r *Request) Status(status int, from ID, why string) {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	if from != 0 && from != r.ID {
-		r.o.report(r.ID, "the response belongs to request %d", from)
+		r.o.reportf(r.ID, "the response belongs to request %d", from)
 	}
 	if r.status != 0 {
-		r.o.report(r.ID, "a second response, %d after %d", status, r.status)
+		r.o.reportf(r.ID, "a second response, %d after %d", status, r.status)
 	}
 	r.status, r.echoed, r.answer = status, from != 0, why
 	if from == 0 {
@@ -146,7 +146,7 @@ func (r *Request) Interim() {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	if r.status != 0 {
-		r.o.report(r.ID, "an interim response after the final one")
+		r.o.reportf(r.ID, "an interim response after the final one")
 	}
 	r.interim++
 }
@@ -217,7 +217,7 @@ func (o *Oracle) Arrive(id ID, server string) *Attempt {
 	defer o.mu.Unlock()
 	r := o.find(id)
 	if r == nil {
-		o.report(0, "server %s got a request with number %d, which nobody sent", server, id)
+		o.reportf(0, "server %s got a request with number %d, which nobody sent", server, id)
 		r = &Request{o: o, ID: id}
 	}
 	a := &Attempt{r: r, Server: server, began: o.now()}
@@ -347,13 +347,13 @@ func (o *Oracle) receive(id ID, f *flow, p []byte, what string) {
 	switch i := Match(p, f.key, at); {
 	case f.end != Open:
 		f.wrong = true
-		o.report(id, "%d bytes after the end of the %s", len(p), what)
+		o.reportf(id, "%d bytes after the end of the %s", len(p), what)
 	case i >= 0:
 		f.wrong = true
-		o.report(id, "byte %d of the %s is wrong%s", at+int64(i), what, o.whence(p[i:]))
+		o.reportf(id, "byte %d of the %s is wrong%s", at+int64(i), what, o.whence(p[i:]))
 	case !f.any && f.got > f.want:
 		f.wrong = true
-		o.report(id, "the %s has %d bytes, more than the %d that were sent", what, f.got, f.want)
+		o.reportf(id, "the %s has %d bytes, more than the %d that were sent", what, f.got, f.want)
 	}
 }
 
@@ -373,7 +373,7 @@ func (o *Oracle) whence(p []byte) string {
 func (o *Oracle) end(id ID, f *flow, e End) {
 	if f.end != Open {
 		if f.end != e && f.end == Cut {
-			o.report(id, "a direction that was cut ended cleanly afterwards")
+			o.reportf(id, "a direction that was cut ended cleanly afterwards")
 		}
 		return
 	}

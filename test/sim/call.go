@@ -100,13 +100,13 @@ func (c *call) begin() {
 		c.s.log("   %s %s", c.name(), c.describe())
 	}
 	if c.excuse != "" {
-		c.r.Excuse("%s", c.excuse)
+		c.r.Excusef("%s", c.excuse)
 	}
 	if c.resetAt >= 0 {
-		c.r.Excuse("the server is told to break off")
+		c.r.Excusef("the server is told to break off")
 	}
 	if c.c.killed {
-		c.r.Excuse("the client's proxy was killed")
+		c.r.Excusef("the client's proxy was killed")
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *discovery) tell(u discover.Update) {
 
 func (d *discovery) acked(err error) {
 	if err != nil {
-		d.s.O.Report(0, "a version was refused: %v", err)
+		d.s.O.Reportf(0, "a version was refused: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -60,7 +61,7 @@ type Kinds uint64
 func (k *Kinds) add(kind Kind) { *k |= 1 << kind }
 
 // Has reports whether kind occurred.
-func (k Kinds) Has(kind Kind) bool { return k&(1<<kind) != 0 }
+func (k *Kinds) Has(kind Kind) bool { return *k&(1<<kind) != 0 }
 
 // options are what a seed draws first.
 type options struct {
@@ -79,14 +80,14 @@ type options struct {
 
 // String is the options in a line.
 func (o *options) String() string {
-	names := ""
+	var names strings.Builder
 	for k := range NumKinds {
 		if o.script.Has(k) {
-			names += " " + k.String() + ","
+			names.WriteString(" " + k.String() + ",")
 		}
 	}
 	return fmt.Sprintf("tls=%v explicit=%v clients=%d servers=%d services=%d sessions=%d delay=%v+%v buffers=%d/%d script:%s", o.tls, o.explicit,
-		o.clients, o.servers, o.services, o.sessions, o.weather.Delay, o.weather.Jitter, o.weather.SendBuffer, o.weather.ReceiveBuffer, names)
+		o.clients, o.servers, o.services, o.sessions, o.weather.Delay, o.weather.Jitter, o.weather.SendBuffer, o.weather.ReceiveBuffer, names.String())
 }
 
 // one draws true once in n.

@@ -157,7 +157,7 @@ func (k *h1Client) abort(call *call) {
 
 func (k *h1Client) received(p []byte) {
 	if err := k.rd.feed(p); err != nil {
-		k.s.O.Report(0, "a client got bytes that are no HTTP/1: %v", err)
+		k.s.O.Reportf(0, "a client got bytes that are no HTTP/1: %v", err)
 		k.failed("bad response")
 	}
 }
@@ -167,13 +167,13 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 	code, reason, _ := strings.Cut(rest, " ")
 	status, err := strconv.Atoi(code)
 	if len(k.waiting) == 0 || err != nil {
-		k.s.O.Report(0, "a client got a response that it did not ask for: %q", start)
+		k.s.O.Reportf(0, "a client got a response that it did not ask for: %q", start)
 		return framingClose, 0
 	}
 	call := k.waiting[0]
 	if status/100 == 1 && status != 101 {
 		if get(fs, "x-oracle-id") != call.number() {
-			k.s.O.Report(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
+			k.s.O.Reportf(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
 		call.r.Interim()
 		return framingInfo, 0
@@ -185,7 +185,7 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 	if id != 0 {
 		k.s.compare(call, "response", endToEnd(fs), call.respFields, false)
 		if want := "Fine"; reason != want && version == "HTTP/1.1" {
-			k.s.O.Report(call.r.ID, "reason phrase %q, %q was sent", reason, want)
+			k.s.O.Reportf(call.r.ID, "reason phrase %q, %q was sent", reason, want)
 		}
 	}
 	k.closing = k.closing || strings.EqualFold(get(fs, "connection"), "close")
@@ -299,7 +299,7 @@ func (k *h1Client) failed(how string) {
 	if len(k.waiting) > 0 {
 		k.s.note("cut", uint64(k.waiting[0].r.ID))
 		if k.closing && k.waiting[0].r != nil {
-			k.waiting[0].r.Excuse("the connection was announced to close")
+			k.waiting[0].r.Excusef("the connection was announced to close")
 		}
 		k.waiting[0].r.Cut(how)
 		k.waiting = k.waiting[1:]
@@ -313,7 +313,7 @@ func (k *h1Client) failed(how string) {
 func (k *h1Client) lose(why string) {
 	for _, call := range k.waiting {
 		if !call.r.Over() {
-			call.r.Excuse("%s", why)
+			call.r.Excusef("%s", why)
 			call.r.Cut(why)
 		}
 	}

@@ -121,7 +121,7 @@ func (k *h1Server) drained() { k.body.drained() }
 
 func (k *h1Server) received(p []byte) {
 	if err := k.rd.feed(p); err != nil {
-		k.s.O.Report(0, "server %s got bytes that are no HTTP/1: %v", k.v.name, err)
+		k.s.O.Reportf(0, "server %s got bytes that are no HTTP/1: %v", k.v.name, err)
 		k.shut(true)
 	}
 }
@@ -131,7 +131,7 @@ func (k *h1Server) head(start string, fs []field) (framing, int64) {
 	part := strings.Split(start, " ")
 	call := k.s.find(get(fs, "x-oracle-id"))
 	if call == nil || len(part) != 3 {
-		k.s.O.Report(0, "server %s got a request that nobody sent: %q %v", k.v.name, start, fs)
+		k.s.O.Reportf(0, "server %s got a request that nobody sent: %q %v", k.v.name, start, fs)
 		k.shut(true)
 		return framingTunnel, 0
 	}
@@ -174,7 +174,7 @@ func (k *h1Server) checkHead(part []string, fs []field) {
 		version = "HTTP/1.0"
 	}
 	if want := call.method + " " + target + " " + version; strings.Join(part, " ") != want {
-		k.s.O.Report(call.r.ID, "server %s got %q, %q was sent", k.v.name, strings.Join(part, " "), want)
+		k.s.O.Reportf(call.r.ID, "server %s got %q, %q was sent", k.v.name, strings.Join(part, " "), want)
 	}
 	k.s.compare(call, "request", endToEnd(fs), call.reqFields, false)
 	k.s.clientID(call, k.v, fs)
@@ -226,7 +226,7 @@ func (k *h1Server) respond() {
 	status := call.status
 	if k.v.bad == badStatus {
 		status = 503
-		call.r.Excuse("the application answers 503")
+		call.r.Excusef("the application answers 503")
 	}
 	fs := []field{{"x-OrAcLe-id", call.number()}, {"X-Thing", "one"}, {"x-thing", "two"}}
 	frame := call.respFrame

@@ -32,7 +32,7 @@ type h2Wire struct {
 	maxFrame                 int64
 	maxStreams               int
 	// Of receiving: what we granted and what came.
-	window, granted, connGranted, connGot int64
+	window, connGranted, connGot int64
 
 	block     []byte // of a head under way
 	blockID   uint32
@@ -49,7 +49,6 @@ type h2User interface {
 	data(st *h2Stream, p []byte, end bool)
 	reset(st *h2Stream, code uint32)
 	goAway(last uint32)
-	settings()
 	broken(what string)
 }
 
@@ -124,7 +123,7 @@ func (w *h2Wire) received(p []byte) {
 		}
 		f, err := w.fr.ReadFrame()
 		if err != nil {
-			w.s.O.Report(0, "a peer got a bad frame: %v", err)
+			w.s.O.Reportf(0, "a peer got a bad frame: %v", err)
 			w.user.broken(err.Error())
 			return
 		}
@@ -162,7 +161,7 @@ func (w *h2Wire) frame(f http2.Frame) {
 		}
 	case *http2.GoAwayFrame:
 		if f.ErrCode != http2.ErrCodeNo {
-			w.s.O.Report(0, "a peer was sent GOAWAY with %v: %s", f.ErrCode, f.DebugData())
+			w.s.O.Reportf(0, "a peer was sent GOAWAY with %v: %s", f.ErrCode, f.DebugData())
 		}
 		w.user.goAway(f.LastStreamID)
 	case *http2.PingFrame:
@@ -193,13 +192,12 @@ func (w *h2Wire) gotSettings(f *http2.SettingsFrame) {
 		w.enc.SetMaxDynamicTableSizeLimit(v)
 	}
 	must(w.fr.WriteSettingsAck())
-	w.user.settings()
 }
 
 func (w *h2Wire) gotHead() {
 	hs, err := w.dec.DecodeFull(w.block)
 	if err != nil {
-		w.s.O.Report(0, "a peer got a bad header block: %v", err)
+		w.s.O.Reportf(0, "a peer got a bad header block: %v", err)
 		w.user.broken(err.Error())
 		return
 	}
@@ -217,7 +215,7 @@ func (w *h2Wire) gotHead() {
 func (w *h2Wire) gotData(f *http2.DataFrame) {
 	n := int64(f.Length)
 	if w.connGot += n; w.connGot > w.connGranted {
-		w.s.O.Report(0, "a peer was sent %d bytes of data, %d were granted to the connection", w.connGot, w.connGranted)
+		w.s.O.Reportf(0, "a peer was sent %d bytes of data, %d were granted to the connection", w.connGot, w.connGranted)
 	}
 	if n > 0 {
 		w.connGranted += n
@@ -228,7 +226,7 @@ func (w *h2Wire) gotData(f *http2.DataFrame) {
 		return
 	}
 	if st.recv -= n; st.recv < 0 {
-		w.s.O.Report(st.call.r.ID, "its stream was sent more than was granted to it")
+		w.s.O.Reportf(st.call.r.ID, "its stream was sent more than was granted to it")
 	}
 	end := f.StreamEnded()
 	st.gotEnd = st.gotEnd || end

@@ -17,7 +17,6 @@ type h2Client struct {
 	w      *h2Wire
 	nextID uint32
 	away   bool // the peer has said GOAWAY
-	heard  bool // its settings
 	closed bool
 }
 
@@ -29,7 +28,7 @@ func (k *h2Client) start() {
 	if len(k.calls) == 0 {
 		return
 	}
-	k.nextID, k.away, k.closed, k.heard = 1, false, false, false
+	k.nextID, k.away, k.closed = 1, false, false
 	first := k.calls[0]
 	var w *h2Wire
 	e := k.c.host.Dial(k.s.dialled(first.svc, first.port), simnet.Callbacks{
@@ -100,14 +99,14 @@ func (k *h2Client) head(st *h2Stream, _ uint32, fs []field, end bool) {
 	if status == 0 { // trailers
 		call.r.Trailers(line(fs, true))
 		if !end {
-			k.s.O.Report(call.r.ID, "trailers do not end the stream")
+			k.s.O.Reportf(call.r.ID, "trailers do not end the stream")
 		}
 		k.end(st)
 		return
 	}
 	if status/100 == 1 {
 		if get(fs, "x-oracle-id") != call.number() {
-			k.s.O.Report(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
+			k.s.O.Reportf(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
 		call.r.Interim()
 		return
@@ -163,14 +162,12 @@ func (k *h2Client) goAway(last uint32) {
 	for _, st := range append([]*h2Stream(nil), k.w.streams...) {
 		if st.id > last {
 			k.w.forget(st)
-			st.call.r.Excuse("above the last stream of a GOAWAY")
+			st.call.r.Excusef("above the last stream of a GOAWAY")
 			st.call.r.Cut("GOAWAY")
 		}
 	}
 	k.maybeClose()
 }
-
-func (k *h2Client) settings() { k.heard = true }
 
 func (k *h2Client) broken(what string) { k.w.e.Close(true); k.lost(k.w, what) }
 
@@ -209,6 +206,6 @@ func (k *h2Client) lost(w *h2Wire, how string) {
 // gotReset compares the code of a reset with the one that was sent (R4.3).
 func (c *call) gotReset(code uint32) {
 	if c.broken && c.brokenCode != code && strings.HasPrefix(c.name(), c.method) && !c.s.disturbed {
-		c.s.O.Report(c.r.ID, "the server's reset had code %d, the client got %d", c.brokenCode, code)
+		c.s.O.Reportf(c.r.ID, "the server's reset had code %d, the client got %d", c.brokenCode, code)
 	}
 }

@@ -32,7 +32,6 @@ func newH2Server(c *appConn) *h2Server {
 
 func (k *h2Server) received(p []byte) { k.w.received(p) }
 func (k *h2Server) drained()          { k.w.drained() }
-func (k *h2Server) settings()         {}
 func (k *h2Server) goAway(uint32)     {}
 
 func (k *h2Server) broken(string) {
@@ -52,7 +51,7 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	}
 	call := k.s.find(get(fs, "x-oracle-id"))
 	if call == nil {
-		k.s.O.Report(0, "server %s got a request that nobody sent: %v", k.v.name, fs)
+		k.s.O.Reportf(0, "server %s got a request that nobody sent: %v", k.v.name, fs)
 		return
 	}
 	k.last = id
@@ -86,7 +85,7 @@ func (k *h2Server) refuse(st *h2Stream) {
 
 func (k *h2Server) checkHead(call *call, fs []field) {
 	if len(fs) < 4 || get(fs, ":method") != call.method || get(fs, ":path") != call.path() || get(fs, ":authority") != "sim" || get(fs, ":scheme") != "http" {
-		k.s.O.Report(call.r.ID, "server %s got %v", k.v.name, fs[:min(len(fs), 4)])
+		k.s.O.Reportf(call.r.ID, "server %s got %v", k.v.name, fs[:min(len(fs), 4)])
 	}
 	var got []field
 	for _, f := range endToEnd(fs) {
@@ -141,7 +140,7 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 	}
 	status, length, trailers := call.status, call.resp, call.respTrail
 	if k.v.bad == badStatus {
-		call.r.Excuse("the application answers 503")
+		call.r.Excusef("the application answers 503")
 		status, length, trailers = 503, 0, nil
 		if call.grpc {
 			status, trailers = 200, []field{{"grpc-status", "14"}}
@@ -220,7 +219,7 @@ func (k *h2Server) leave() {
 func (k *h2Server) reset(st *h2Stream, code uint32) {
 	x := st.user.(*served)
 	if !x.a.Over() && st.call.r.Over() && st.call.sentCode != 0 && code != st.call.sentCode && !k.s.disturbed {
-		k.s.O.Report(st.call.r.ID, "the client's reset had code %d, the server got %d", st.call.sentCode, code)
+		k.s.O.Reportf(st.call.r.ID, "the client's reset had code %d, the server got %d", st.call.sentCode, code)
 	}
 	x.a.Cut()
 	k.done()

@@ -112,7 +112,7 @@ func (s *Sim) crashOne() {
 		}
 		s.Kinds.add(KindCrash)
 		s.note("crash", uint64(v.index))
-		s.O.Allow(oracle.Cause{Name: "the application crashed", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseEnd: true})
+		s.O.Allow(oracle.Cause{Name: "the application crashed", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseResponseEnd: true})
 		s.O.Allow(oracle.Cause{
 			Name: "the application is away", From: s.now(), Until: s.now() + away + s.grace,
 			Covers: func(r *oracle.Request) bool {
@@ -136,7 +136,10 @@ func (s *Sim) killOne() {
 		s.Kinds.add(KindKill)
 		s.note("kill", uint64(v.index))
 		v.killed = true
-		s.O.Allow(oracle.Cause{Name: "the proxy was killed", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseEnd: true})
+		s.O.Allow(oracle.Cause{
+			Name: "the proxy was killed", From: s.now(), Until: s.soon(), Covers: touches(nil, v),
+			FalseRequestEnd: true, FalseResponseEnd: !s.o.tls, // TLS tells an end from a FIN (R3.6)
+		})
 		s.O.Allow(oracle.Cause{
 			Name: "the only proxy was killed", From: s.now(), Until: 1 << 62,
 			Covers: func(r *oracle.Request) bool {
@@ -216,7 +219,7 @@ func (s *Sim) spoilOne() {
 func (s *Sim) broke(c *call, v *server) {
 	s.note("break", uint64(c.r.ID))
 	if v.bad == badReset {
-		c.r.Excuse("the application resets everything")
+		c.r.Excusef("the application resets everything")
 	}
 }
 

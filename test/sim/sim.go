@@ -83,7 +83,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 		}
 	}
 	if s.todo > 0 {
-		s.O.Report(0, "%d requests could not even begin", s.todo)
+		s.O.Reportf(0, "%d requests could not even begin", s.todo)
 	}
 	hash := s.W.Hash()
 	s.W.Run(s.W.Now().Add(cooling))
@@ -129,12 +129,12 @@ func (s *Sim) arrive(c *call, v *server) *oracle.Attempt {
 	s.note("arrive", uint64(c.r.ID)<<8|uint64(v.index))
 	for _, w := range s.wrong {
 		if at := c.beganAt; w.c == c.c && w.v == v && w.t == s.target(c.svc, c.port) && at > w.from && s.now() < w.until {
-			s.O.Report(c.r.ID, "reached server %s, which is not who discovery said", v.name)
+			s.O.Reportf(c.r.ID, "reached server %s, which is not who discovery said", v.name)
 			break
 		}
 	}
 	if !slices.Contains(c.svc.servers, v) {
-		s.O.Report(c.r.ID, "reached server %s, which does not serve what it was for", v.name)
+		s.O.Reportf(c.r.ID, "reached server %s, which does not serve what it was for", v.name)
 	}
 	return s.O.Arrive(c.r.ID, v.name)
 }
@@ -152,14 +152,14 @@ func (s *Sim) clientID(c *call, v *server, fs []field) {
 		want = "tulle-client-id=" + string(c.c.id)
 	}
 	if have := strings.Join(got, " "); have != want {
-		s.O.Report(c.r.ID, "server %s was told %q, want %q", v.name, have, want)
+		s.O.Reportf(c.r.ID, "server %s was told %q, want %q", v.name, have, want)
 	}
 }
 
 // compare holds R3.1: fields come out as they went in.
 func (s *Sim) compare(c *call, what string, got, want []field, lower bool) {
 	if g, w := line(got, lower), line(want, lower); g != w {
-		s.O.Report(c.r.ID, "the fields of the %s are %q, %q were sent", what, g, w)
+		s.O.Reportf(c.r.ID, "the fields of the %s are %q, %q were sent", what, g, w)
 	}
 }
 
@@ -173,11 +173,11 @@ func (s *Sim) tap() {
 			return
 		}
 		if strings.Contains(string(p), marker) {
-			s.O.Report(0, "a path crossed from %s to %s in the clear", from, to)
+			s.O.Reportf(0, "a path crossed from %s to %s in the clear", from, to)
 		}
 		for i := 0; i+16 <= len(p) && i < 64; i += 8 {
 			if k, _, ok := oracle.Find(p[i:], oracle.ID(len(s.calls))); ok {
-				s.O.Report(oracle.ID(k>>1), "its body crossed from %s to %s in the clear", from, to)
+				s.O.Reportf(oracle.ID(k>>1), "its body crossed from %s to %s in the clear", from, to)
 			}
 		}
 	})
@@ -196,19 +196,19 @@ func (s *Sim) leaks() {
 		}
 		w := h.p.Workers()[0]
 		if n := w.Pool().InUse(); n != 0 {
-			s.O.Report(0, "the proxy of %s still holds %d bytes of slab memory", h.name, n)
+			s.O.Reportf(0, "the proxy of %s still holds %d bytes of slab memory", h.name, n)
 		}
 		if n := h.poller.Sockets() - len(h.p.Addrs()); n != 0 {
-			s.O.Report(0, "the proxy of %s still has %d connections open", h.name, n)
+			s.O.Reportf(0, "the proxy of %s still has %d connections open", h.name, n)
 		}
 	}
 	if n := runtime.NumGoroutine() - s.goroutines; n > 0 && !s.Kinds.Has(KindKill) {
-		s.O.Report(0, "%d handshakes were never stopped", n)
+		s.O.Reportf(0, "%d handshakes were never stopped", n)
 	}
 	open := ""
 	s.W.ResetWhere(func(from, to netip.AddrPort) bool { open += fmt.Sprintf(" %s->%s", from, to); return false })
 	if open != "" {
-		s.O.Report(0, "connections are still open:%s", open)
+		s.O.Reportf(0, "connections are still open:%s", open)
 	}
 }
 

@@ -25,7 +25,6 @@ type tunnelClient struct {
 	banner string
 	sent   bool
 	gotEOF bool
-	over   bool
 }
 
 func (k *tunnelClient) start() {
@@ -86,7 +85,7 @@ func (k *tunnelClient) received(p []byte) {
 		k.banner += string(p[:n])
 		p = p[n:]
 		if k.banner != banner[:len(k.banner)] {
-			k.s.O.Report(call.r.ID, "banner %q, %q was sent", k.banner, banner)
+			k.s.O.Reportf(call.r.ID, "banner %q, %q was sent", k.banner, banner)
 		}
 		if k.banner == banner {
 			k.speak()
@@ -154,7 +153,7 @@ func (k *tunnelServer) received(p []byte) {
 		}
 		id := binary.BigEndian.Uint32(k.buf[4:])
 		if binary.BigEndian.Uint32(k.buf) != helloMagic || id == 0 || int(id) > len(k.s.calls) {
-			k.s.O.Report(0, "server %s got a tunnel that nobody opened: %x", k.v.name, k.buf[:helloLen])
+			k.s.O.Reportf(0, "server %s got a tunnel that nobody opened: %x", k.v.name, k.buf[:helloLen])
 			k.shut(true)
 			return
 		}

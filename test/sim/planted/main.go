@@ -73,7 +73,12 @@ func readBugs(path string) ([]bug, error) {
 	if err != nil {
 		return nil, err
 	}
-	var in []struct{ Name, File, Old, New string }
+	var in []struct {
+		Name string `json:"name"`
+		File string `json:"file"`
+		Old  string `json:"old"`
+		New  string `json:"new"`
+	}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
