@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,8 +16,9 @@ func TestMain(m *testing.M) {
 		os.Exit(serveInstance(addr, os.Getenv(instanceLogEnv)))
 	}
 	leak.Main(m, goleak.Cleanup(func(code int) {
-		if path, err := built(); asked.Load() && err == nil {
-			_ = os.RemoveAll(filepath.Dir(path)) // it is below the system's temporary directory
+		if asked.Load() {
+			dir, _ := built()
+			_ = os.RemoveAll(dir) // it is below the system's temporary directory
 		}
 		os.Exit(code)
 	}))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ var (
 type planeConfig struct {
 	authority identity.AuthorityConfig // Dir and TrustDomain are filled in
 	plaintext bool                     // no identities are told
+	process   bool                     // the real tulle-controller; of authority only LeafLifetime counts
 }
 
 // plane is the control plane: identity and destination from a directory of YAML.
@@ -78,6 +80,10 @@ func (p *plane) remove(name string) { ok(p.t, os.Remove(filepath.Join(p.yaml, na
 
 // start serves until stop is called.
 func (p *plane) start() {
+	if p.cfg.process {
+		p.startProcess()
+		return
+	}
 	ac := p.cfg.authority
 	ac.TrustDomain, ac.Dir = trustDomain, p.keys
 	var err error
@@ -106,6 +112,40 @@ func (p *plane) start() {
 		wg.Wait()
 		ok(p.t, p.tokens.Close())
 	}
+}
+
+// startProcess runs tulle-controller; stop kills it, which is the worst that can happen to it.
+func (p *plane) startProcess() {
+	cmd := exec.Command(binary(p.t, "tulle-controller"), "all", "--source=files:"+p.yaml, "--state-dir="+p.keys, "--admin-listen=",
+		"--identity-listen="+p.identityAddr, "--destination-listen="+p.destinationAddr,
+		"--leaf-lifetime="+p.cfg.authority.LeafLifetime.String())
+	said := &logBuffer{}
+	cmd.Stdout, cmd.Stderr = said, said
+	ok(p.t, cmd.Start())
+	ended := make(chan struct{})
+	go func() { // ends with the process
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
+	p.stop = func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-ended
+	}
+	until(p.t, "control plane", func() bool {
+		select {
+		case <-ended:
+			p.t.Fatalf("tulle-controller ended:\n%s", said)
+		default:
+		}
+		for _, addr := range []string{p.identityAddr, p.destinationAddr} {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				return false
+			}
+			c.Close()
+		}
+		return true
+	})
 }
 
 // peerIdentity is the caller's: mtls.ServerConfig verified the certificate during the handshake.
@@ -170,7 +210,9 @@ func (p *plane) bundleDir() string { return filepath.Join(p.keys, identity.Bundl
 
 // token is a join token for a workload.
 func (p *plane) token(name, account string) string {
-	token, err := p.tokens.Mint(identity.Join{Namespace: "shop", Name: name, Account: account})
+	minter, err := identity.OpenMinter(p.keys, trustDomain, nil) // what `tulle-controller token` does
+	ok(p.t, err)
+	token, err := minter.Mint(identity.Join{Namespace: "shop", Name: name, Account: account})
 	ok(p.t, err)
 	return token
 }

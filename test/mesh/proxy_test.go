@@ -112,30 +112,30 @@ func (w *world) start(s proxySpec) *running {
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
-// binary builds cmd/tulle-proxy, once per test process.
-func binary(t testing.TB) string {
+// binary is the path of a real program, built once per test process.
+func binary(t testing.TB, name string) string {
 	t.Helper()
 	asked.Store(true)
-	path, err := built()
+	dir, err := built()
 	ok(t, err)
-	return path
+	return filepath.Join(dir, name)
 }
 
 // asked says whether there is something to be removed at the end.
 var asked atomic.Bool //nolint:gochecknoglobals // of the process, as built is
 
-// built is shared by all tests: the program does not change while they run.
+// built is shared by all tests: the programs do not change while they run.
 var built = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // built once, never changed
 	dir, err := os.MkdirTemp("", "tulle-mesh-")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "tulle-proxy")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/tulle-mesh/tulle/cmd/tulle-proxy").CombinedOutput()
+	const cmd = "github.com/tulle-mesh/tulle/cmd/"
+	out, err := exec.Command("go", "build", "-o", dir+"/", cmd+"tulle-proxy", cmd+"tulle-controller").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("build tulle-proxy: %w\n%s", err, out)
+		return dir, fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return path, nil
+	return dir, nil
 })
 
 // environment is what a tulle-proxy process gets.
@@ -167,7 +167,7 @@ func (w *world) environment(s proxySpec) []string {
 
 // startProcess starts the real binary and returns whether it is ready.
 func (w *world) startProcess(s proxySpec, r *running) func() bool {
-	cmd := exec.Command(binary(w.t))
+	cmd := exec.Command(binary(w.t, "tulle-proxy"))
 	cmd.Env = w.environment(s)
 	cmd.Stdout, cmd.Stderr = r.logs, r.logs
 	ok(w.t, cmd.Start())
