@@ -24,6 +24,8 @@ type Client struct {
 	cfg  Config
 	sink Sink
 
+	missed codes.Code // of the last attempt, once told; Run's own
+
 	mu       sync.Mutex // guards below; never held while the Sink or the network is called
 	subs     map[mesh.Target]*sub
 	inbound  *sub // subject 0; it is never subscribed to
@@ -135,14 +137,20 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// log tells of a stream's end once: attempts that follow it and fail alike are silent.
+// log tells of a stream's end, and of attempts that fail; those that fail as the one before did are
+// silent.
 func (c *Client) log(was bool, err error, d time.Duration) {
 	if was {
+		c.missed = codes.OK
 		c.cfg.Log.Info("discovery stream ended, what it told stays in force",
 			zap.String(logkey.Addr, c.cfg.Server), zap.Error(err), zap.Duration(logkey.Duration, d))
-	} else {
-		c.cfg.Log.Debug("discovery unreachable", zap.String(logkey.Addr, c.cfg.Server), zap.Error(err))
+		return
 	}
+	level := zap.DebugLevel
+	if code := status.Code(err); code != c.missed {
+		c.missed, level = code, zap.WarnLevel
+	}
+	c.cfg.Log.Log(level, "discovery unreachable", zap.String(logkey.Addr, c.cfg.Server), zap.Error(err))
 }
 
 // close stops every timer.
