@@ -21,6 +21,8 @@ const (
 	yieldBusy  = time.Millisecond
 	yieldIdle  = 10 * time.Millisecond
 	busyEvents = 32 // since the last yield
+	// lonely is how many holds after another an event is a lone one.
+	lonely = 8
 	// starvedPause is how long a listener rests when the system was out of
 	// descriptors or memory (R1.1: accept errors never end the loop, nor spin it).
 	starvedPause = 50 * time.Millisecond
@@ -63,6 +65,7 @@ type Epoll struct {
 	restAt     mono.Time
 	hadEvents  bool
 	lastEvent  mono.Time
+	lively     bool // the last two events came soon after each other
 	lastYield  mono.Time
 	sinceYield int  // events
 	single     bool // GOMAXPROCS is 1
@@ -137,6 +140,9 @@ func (e *Epoll) Wait(dst []Ready, deadline mono.Time) []Ready {
 // long; a park does it anyway.
 func (e *Epoll) yield(now mono.Time) {
 	if e.hadEvents {
+		// A lone event (a PING, a digest) is no traffic: holding the processor for
+		// what does not come keeps the runtime's monitor awake meanwhile.
+		e.lively = now.Sub(e.lastEvent) < lonely*e.hold
 		e.lastEvent = now
 	}
 	d := now.Sub(e.lastYield)
@@ -161,7 +167,7 @@ func (e *Epoll) yielded(now mono.Time) {
 func (e *Epoll) wait(now, deadline mono.Time) {
 	for deadline == 0 || now < deadline {
 		d := e.hold - now.Sub(e.lastEvent)
-		if e.single || d <= 0 {
+		if e.single || !e.lively || d <= 0 {
 			e.park(now, deadline)
 			return
 		}
@@ -270,7 +276,7 @@ func (e *Epoll) starve(s *source) {
 
 // collect translates what the kernel has reported.
 func (e *Epoll) collect(dst []Ready) []Ready {
-	e.hadEvents = e.n > 0
+	e.hadEvents = false // by a socket: a Wake alone is no traffic, and no reason to hold the processor
 	e.sinceYield += e.n
 	for i := range e.n {
 		ev := &e.events[i]
@@ -284,6 +290,7 @@ func (e *Epoll) collect(dst []Ready) []Ready {
 		}
 		// A descriptor that a child process still holds reports after its close.
 		if s := e.sources[ev.Fd]; s != nil && s.generation == uint32(ev.Pad) {
+			e.hadEvents = true
 			dst = append(dst, s.ready(ev.Events))
 		}
 	}
