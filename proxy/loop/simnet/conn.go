@@ -151,9 +151,12 @@ type end struct {
 
 	connecting bool
 	dialled    mono.Time
-	hopeless   bool  // connecting will time out
-	err        error // stays
-	closed     bool
+	hopeless   bool // connecting will time out
+	// offer: the listener that gets the accepted end with the handshake's last packet.
+	offer   *Listener
+	offered loop.Accepted
+	err     error // stays
+	closed  bool
 
 	member membership
 	poller *Poller
@@ -287,6 +290,7 @@ func (e *end) sendRST() {
 }
 
 func (e *end) arriveRST(err error) {
+	e.withdraw()
 	e.in.dead = true
 	e.in.kill()
 	e.out.kill()

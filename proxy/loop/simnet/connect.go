@@ -95,7 +95,24 @@ func (e *end) arriveSYN() {
 	if e.goal != local {
 		a.OriginalDst = e.goal
 	}
-	l.offer(p, a)
+	p.offer, p.offered = l, a
+	l.half++
+}
+
+// arriveACK ends the handshake: only now is there something to accept.
+func (e *end) arriveACK() {
+	l := e.offer
+	if l == nil {
+		return
+	}
+	e.withdraw()
+	switch {
+	case e.closed || e.err != nil || e.host.off:
+	case l.closed:
+		e.close(true)
+	default:
+		l.offer(e, e.offered)
+	}
 }
 
 // lost has the kernel give up in the end.
@@ -127,8 +144,19 @@ func (e *end) arriveSYNACK(err error) {
 	if err != nil {
 		e.w.forget(e)
 	}
+	if err == nil {
+		e.out.send(event{kind: kindACK})
+	}
 	e.out.pump()
 	e.changed()
+}
+
+// withdraw takes an end back whose handshake has ended, or never will.
+func (e *end) withdraw() {
+	if e.offer != nil {
+		e.offer.half--
+		e.offer = nil
+	}
 }
 
 // forget takes a dialling end off the list of open connections.

@@ -129,6 +129,7 @@ type Listener struct {
 	opts loop.ListenOptions
 
 	backlog []waiting
+	half    int // handshakes under way
 	closed  bool
 
 	// Of a poller.
@@ -146,7 +147,7 @@ func (l *Listener) full() bool {
 	if limit == 0 {
 		limit = 4096
 	}
-	return len(l.backlog) >= limit
+	return len(l.backlog)+l.half >= limit
 }
 
 // offer puts an arrived connection into the backlog.

@@ -15,6 +15,7 @@ const (
 	kindSYN
 	kindSYNACK
 	kindRest
+	kindACK
 	// Not events, but noted like them.
 	kindRead
 	kindWrite
@@ -22,7 +23,7 @@ const (
 )
 
 func (k kind) String() string {
-	return [...]string{"call", "turn", "app", "segment", "fin", "rst", "window", "syn", "synack", "rest",
+	return [...]string{"call", "turn", "app", "segment", "fin", "rst", "window", "syn", "synack", "rest", "ack",
 		"read", "write", "close"}[k]
 }
 

@@ -245,6 +245,8 @@ func (w *World) handle(e *event) {
 		e.end.arriveSYN()
 	case kindSYNACK:
 		e.end.arriveSYNACK(e.err)
+	case kindACK:
+		e.end.arriveACK()
 	case kindRest:
 		e.listener.rested()
 	default:
