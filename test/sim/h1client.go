@@ -25,6 +25,7 @@ type h1Client struct {
 	open    bool
 	tunnel  *call
 	gotEOF  bool
+	early   bool // a response ended before its request: the server may close then (RFC 9112, 9.6)
 }
 
 func (k *h1Client) start() {
@@ -34,7 +35,7 @@ func (k *h1Client) start() {
 }
 
 func (k *h1Client) dial() {
-	k.open, k.closing, k.sending, k.gotEOF = false, false, false, false
+	k.open, k.closing, k.sending, k.gotEOF, k.early = false, false, false, false, false
 	k.rd = &h1Reader{head: k.head, data: k.data, end: k.end}
 	call := k.calls[0]
 	var e *simnet.Endpoint
@@ -248,6 +249,7 @@ func (k *h1Client) end(trailers []field) {
 	}
 	call := k.waiting[0]
 	k.waiting = k.waiting[1:]
+	k.early = k.early || k.sending && len(k.waiting) == 0
 	call.r.Trailers(line(trailers, false))
 	call.r.End()
 	k.s.note("end", uint64(call.r.ID))
@@ -298,8 +300,8 @@ func (k *h1Client) failed(how string) {
 	k.body.kill()
 	if len(k.waiting) > 0 {
 		k.s.note("cut", uint64(k.waiting[0].r.ID))
-		if k.closing && k.waiting[0].r != nil {
-			k.waiting[0].r.Excusef("the connection was announced to close")
+		if k.closing || k.early && k.gotEOF {
+			k.waiting[0].r.Excusef("the connection was to close after an earlier response")
 		}
 		k.waiting[0].r.Cut(how)
 		k.waiting = k.waiting[1:]
