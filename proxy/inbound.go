@@ -116,13 +116,24 @@ func (i *inbound) secured(err error) {
 
 // http implements side.
 func (i *inbound) http(_ *sniffer, v detect.Verdict, early []byte) {
-	i.dial = nil
+	if i.tcp && !i.told { // it did not wait for the result
+		i.told = true
+		i.c.Append(hop.AppendResult(nil, ""))
+	}
 	p := i.s.serverParams(i, false)
 	if v == detect.HTTP2 {
 		i.h2 = exchange.ServeH2(p, i.s.h2Config(), i.c, early)
 		return
 	}
 	exchange.ServeH1(p, i.c, early)
+}
+
+// unneeded implements side.
+func (i *inbound) unneeded(*sniffer) {
+	if i.dial != nil {
+		i.dial.over = true
+		i.dial = nil
+	}
 }
 
 // decided implements side.

@@ -131,6 +131,14 @@ func (o *outbound) http(_ *sniffer, v detect.Verdict, early []byte) {
 	exchange.ServeH1(p, o.c, early)
 }
 
+// unneeded implements side.
+func (o *outbound) unneeded(*sniffer) {
+	if o.tun != nil {
+		o.tun.stop()
+		o.tun = nil
+	}
+}
+
 // decided implements side.
 func (o *outbound) decided(_ *sniffer, v detect.Verdict, serverFirst bool) {
 	if v == detect.HTTP1 || v == detect.HTTP2 {

@@ -18,6 +18,8 @@ type side interface { //nolint:interfacebloat // one per outcome of detection
 	http(n *sniffer, v detect.Verdict, early []byte)
 	// connect makes the far side of a tunnel and calls n.connected.
 	connect(n *sniffer)
+	// unneeded takes connect back, whether or not it was answered.
+	unneeded(n *sniffer)
 	// tunnel joins the client with the far side.
 	tunnel(n *sniffer, up *wire.Conn)
 	// gone: the connection ended before it was known what it speaks.
@@ -130,12 +132,22 @@ func (n *sniffer) full() {
 func (n *sniffer) finish(next func(early []byte)) {
 	n.over = true
 	n.s.w.Cancel(&n.timer)
+	n.disconnect()
+	next(n.buf)
+	n.free()
+}
+
+// disconnect lets go of a server side that was connected for nothing.
+func (n *sniffer) disconnect() {
+	if !n.dialing {
+		return
+	}
+	n.dialing = false
+	n.side.unneeded(n)
 	if n.up != nil {
 		n.up.Close()
 		n.up = nil
 	}
-	next(n.buf)
-	n.free()
 }
 
 func (n *sniffer) free() {
@@ -265,8 +277,8 @@ func (p *probe) decide() {
 	case detect.HTTP1, detect.HTTP2:
 		// The port is HTTP: this connection was for nothing, the client's bytes will tell.
 		n.side.decided(n, v, true)
-		n.up.Close()
-		n.up = nil
+		// Should they be something else, it is connected again.
+		n.disconnect()
 		n.s.w.Pool().Put(n.upBuf)
 		n.upBuf = nil
 	default:

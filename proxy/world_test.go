@@ -128,11 +128,14 @@ func (w *world) serve() {
 
 // dial connects a client.
 func (w *world) dial() *conn {
-	c := &conn{w: w, name: "client"}
-	to := inAddr
 	if w.out != nil {
-		to = outAddr
+		return w.dialAt(outAddr)
 	}
+	return w.dialAt(inAddr)
+}
+
+func (w *world) dialAt(to netip.AddrPort) *conn {
+	c := &conn{w: w, name: "client"}
 	c.e = w.clients.Dial(to, c.callbacks())
 	w.open = append(w.open, c)
 	return c
