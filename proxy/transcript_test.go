@@ -234,3 +234,20 @@ func TestDeniedRequestKeepsItsConnection(t *testing.T) {
 	}
 	w.noAccept()
 }
+
+// R8.7: what is malformed, or too large, is answered by the proxy and ends the
+// connection; the application sees nothing of it.
+func TestMalformedRequestsAreAnswered(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	for request, status := range map[string]string{
+		"GET / HTTP/1.1\nHost: a\nHost: b\n\n":                                 "400 Bad Request",
+		"GET /" + strings.Repeat("x", 40<<10) + " HTTP/1.1\nHost: a\n\n":       "414 URI Too Long",
+		"GET / HTTP/1.1\nHost: a\nX: " + strings.Repeat("x", 70<<10) + "\n\n": "431 Request Header Fields Too Large",
+	} {
+		c := w.dial()
+		c.send(request)
+		c.expect("HTTP/1.1 " + status + "\ncontent-length: 0\nConnection: close\n\n")
+		c.expectEOF()
+	}
+	w.noAccept()
+}
