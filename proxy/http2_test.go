@@ -115,3 +115,16 @@ func TestResetsKeepTheirCode(t *testing.T) {
 	s.must(s.fr.WriteRSTStream(3, 10)) // CONNECT_ERROR
 	c.expectFrame("RST_STREAM 3 CONNECT_ERROR")
 }
+
+// R2.3: inside tulle/tcp it is detected what the bytes are: a client whose own
+// proxy was told that a port is opaque does not get round the policy of requests.
+func TestOpaqueHopIsDetectedAtItsEnd(t *testing.T) {
+	w := newWorld(t, shapeMesh, func(k *knobs) { k.policy.Protocol = mesh.ProtocolOpaque })
+	c := w.dial()
+	c.send("GET / HTTP/1.1\nHost: a\nTulle-Client-Id: me\n\n")
+	w.accept().expectEOF() // connected at once, for a server that might speak first
+	s := w.accept()
+	s.expect(w.request("GET / HTTP/1.1\nHost: a\n\n")) // served as a request
+	s.send(ok)
+	c.expect(ok)
+}
