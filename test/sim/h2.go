@@ -39,6 +39,8 @@ type h2Wire struct {
 	blockEnd  bool
 	sawPrefix int // of the client's preface
 	dead      bool
+	holding   bool // no credit for the connection
+	connHeld  int64
 	acked     bool // the peer knows our settings
 	pumping   bool
 }
@@ -217,10 +219,8 @@ func (w *h2Wire) gotData(f *http2.DataFrame) {
 	if w.connGot += n; w.connGot > w.connGranted {
 		w.s.O.Reportf(0, "a peer was sent %d bytes of data, %d were granted to the connection", w.connGot, w.connGranted)
 	}
-	if n > 0 {
-		w.connGranted += n
-		must(w.fr.WriteWindowUpdate(0, uint32(n)))
-	}
+	w.connHeld += n
+	w.grantConn()
 	st := w.stream(f.StreamID)
 	if st == nil {
 		return
@@ -234,6 +234,15 @@ func (w *h2Wire) gotData(f *http2.DataFrame) {
 	if n > 0 && !st.gotEnd {
 		st.held += n
 		w.grant(st)
+	}
+}
+
+// grantConn gives the connection's credit back, unless a slow reader stops all of it.
+func (w *h2Wire) grantConn() {
+	if w.connHeld > 0 && !w.holding && !w.dead {
+		w.connGranted += w.connHeld
+		must(w.fr.WriteWindowUpdate(0, uint32(w.connHeld)))
+		w.connHeld = 0
 	}
 }
 
@@ -257,8 +266,10 @@ func (w *h2Wire) hold(st *h2Stream, s *stall, n int) {
 	}
 	w.s.Kinds.add(KindStall)
 	st.holding = true
+	w.holding = w.s.one(2)
 	w.s.W.After(s.d, func() {
-		st.holding = false
+		st.holding, w.holding = false, false
+		w.grantConn()
 		w.grant(st)
 		w.flush()
 	})

@@ -52,4 +52,29 @@ var bugs = []bug{
 		"a renewal that drops a request in flight", "proxy/exchange/h2_client.go",
 		"	k.leave()\n	k.closing = true\n	k.settled()\n", "	k.leave()\n	k.closing = true\n	k.c.Close()\n	k.lost(\"retired\")\n",
 	},
+	// Bugs that the simulation has found.
+	{
+		"a tunnel's end that resets what still leaves", "proxy/exchange/h1_tunnel.go",
+		"		s.x = nil // it ends by itself: a reset here would overtake what still leaves upstream\n", "",
+	},
+	{
+		"an exchange that holds a connection given to another", "proxy/exchange/h1_client.go",
+		"		x.up = nil\n		k.x = nil\n", "		k.x = nil\n",
+	},
+	{
+		"a refused CONNECT that waits for its tunnel", "proxy/exchange/response.go",
+		"(x.upgrading || x.connect) && ", "x.upgrading && ",
+	},
+	{
+		"a reset into a half-closed tunnel swallowed", "proxy/exchange/request.go",
+		"x.flags.respEnd && !x.flags.tunnel", "x.flags.respEnd",
+	},
+	{
+		"a drained connection that is never forgotten", "proxy/exchange/h2_stream.go",
+		"		k.side.drained()\n", "",
+	},
+	{
+		"a draining connection closed before its last stream was told", "proxy/exchange/h2_server.go",
+		"	s.ending = true\n", "	s.ending, s.closing = true, true\n",
+	},
 }
