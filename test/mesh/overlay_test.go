@@ -23,7 +23,7 @@ func disabledRules() []disabled {
 		{"R2.2", "proxy/detect/detect.go", "return More\n\t}\n\treturn requestLine(b)", "return Opaque\n\t}\n\treturn requestLine(b)", "./proxy/detect", "TestClientInPlaintext"},
 		{"R2.5", "proxy/sniff.go", "n.arm(timerSilence, n.silence())", "n.arm(timerSilence, 1000000*n.silence())", here, "TestMeshInOneProcess/ends/tcp_silent"},
 		{"R3.1", "proxy/exchange/response.go", "x.down.Trailers(h.Fields)", "x.down.Trailers(nil)", here, "TestMeshInOneProcess/framing/chunked_and_trailers"},
-		{"R3.2", "proxy/h1/hopfields.go", `return !head.EqualFold(n, "proxy-connection"), nil`, "return true, nil", here, "TestMeshInOneProcess/heads/removed"},
+		{"R3.2", "proxy/h1/hopfields.go", "c.names++", "c.names += 0", here, "TestMeshInOneProcess/heads/removed"},
 		{"R3.3", "proxy/exchange/response.go", "x.upgrading && h.Status == 101", "x.upgrading && h.Status == 102", here, "TestMeshInOneProcess/framing/upgrade"},
 		{"R3.4", "proxy/h1/hopfields.go", "if c.lengths++; c.lengths > 1 {", "if c.lengths++; c.lengths > 9 {", here, "TestMeshInOneProcess/framing/smuggling"},
 		{"R3.6", "proxy/exchange/h1_server.go", "s.close(s.tunnel || s.framing == head.FramingClose || !s.respHead)", "s.close(false)", here, "TestMeshInOneProcess/ends/http1_response_cut"},
