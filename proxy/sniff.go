@@ -83,10 +83,16 @@ func (n *sniffer) start() {
 }
 
 func (n *sniffer) silence() time.Duration {
-	if k := n.side.knownHTTP(); k != 0 && n.s.now().Sub(k) < knownFor {
+	if n.speaksHTTP() {
 		return silenceKnown
 	}
 	return n.s.p.cfg.Timeouts.Silence
+}
+
+// speaksHTTP reports whether the port was seen to speak HTTP of late.
+func (n *sniffer) speaksHTTP() bool {
+	k := n.side.knownHTTP()
+	return k != 0 && n.s.now().Sub(k) < knownFor
 }
 
 func (n *sniffer) arm(kind uint8, d time.Duration) { n.s.w.Arm(&n.timer, n.s.now().Add(d), n, kind) }
@@ -238,8 +244,16 @@ func (n *sniffer) connected(up *wire.Conn, early []byte) {
 	}
 }
 
-// notConnected says that there is no server side.
-func (n *sniffer) notConnected(reason string) { n.fail(reason) }
+// notConnected says that there is no server side. Where the port is known to
+// speak HTTP and the client has only been silent, nothing is lost by it: the
+// connection stays undecided (R2.5), and a request that comes gets its answer.
+func (n *sniffer) notConnected(reason string) {
+	if !n.join && !n.atOnce && !n.over && n.speaksHTTP() {
+		n.dialing = false
+		return
+	}
+	n.fail(reason)
+}
 
 func (n *sniffer) joinNow() {
 	n.over = true
