@@ -60,11 +60,6 @@ func (p *h2peer) head(id uint32, end bool, fields string) {
 	p.w.run(1e6)
 }
 
-func (p *h2peer) data(id uint32, end bool, text string) {
-	p.must(p.fr.WriteData(id, end, []byte(text)))
-	p.w.run(1e6)
-}
-
 // frame waits for the next frame and describes it; housekeeping is passed over.
 func (p *h2peer) frame() string {
 	p.w.t.Helper()

@@ -251,13 +251,6 @@ func (c *conn) expectReset() {
 	}
 }
 
-// skip forgets what came so far and returns it.
-func (c *conn) skip() string {
-	s := c.unread()
-	c.read += len(s)
-	return s
-}
-
 // headOf is the status line of what comes next, which is skipped.
 func (c *conn) headOf() string {
 	c.w.t.Helper()

@@ -191,7 +191,7 @@ func http2Resets(t *testing.T, w *world) {
 	} {
 		req := h2Request("POST", fmt.Sprintf("n: %d", code))
 		c.headers(next, false, req)
-		id := a.wantHeaders(false, append(req, clientPair))
+		a.wantHeaders(false, append(req, clientPair))
 		ok(t, c.f.WriteData(next, false, []byte("part")))
 		a.wantData("part")
 		ok(t, c.f.WriteRSTStream(next, code))
@@ -199,7 +199,7 @@ func http2Resets(t *testing.T, w *world) {
 
 		next += 2
 		c.headers(next, true, req)
-		id = a.wantHeaders(true, append(req, clientPair))
+		id := a.wantHeaders(true, append(req, clientPair))
 		a.headers(id, false, fields{":status: 200"})
 		ok(t, a.f.WriteData(id, false, []byte("part")))
 		c.wantHeaders(false, fields{":status: 200"})

@@ -72,7 +72,7 @@ func (l *load) one() {
 	l.mu.Lock()
 	l.all[s.id] = s
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), long) //nolint:usetesting // it may end after the test's body
+	ctx, cancel := context.WithTimeout(context.Background(), long) // it may end after the test's body
 	defer cancel()
 	var err error
 	switch n % 4 {
@@ -112,7 +112,7 @@ func (l *load) http(ctx context.Context, c *http.Client, method, id string) erro
 	switch {
 	case err != nil:
 		return err
-	case resp.StatusCode != 200:
+	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("%s: %s", resp.Status, resp.Header.Get("tulle-proxy-error"))
 	case string(b) != id+" "+body:
 		return errors.New("an answer to something else")

@@ -69,7 +69,7 @@ func manyHTTP(t *testing.T, w *world, c *http.Client) {
 	for i := range many {
 		all.Go(func() {
 			body := fmt.Sprint("body ", i)
-			req, err := http.NewRequestWithContext(ctx, "POST", fmt.Sprintf("http://%s/%d", dial, i), strings.NewReader(body))
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://%s/%d", dial, i), strings.NewReader(body))
 			if err != nil {
 				t.Error(err)
 				return

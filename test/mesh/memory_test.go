@@ -157,18 +157,17 @@ func httpDown(client func(*testing.T) *http.Client) func(*flow, *testing.T, *wor
 // pieces yields the body in messages.
 func (f *flow) pieces(send func([]byte) error) error {
 	src, buf := f.source(), make([]byte, 64<<10)
-	for {
+	for more := true; more; {
 		n, err := io.ReadFull(src, buf)
+		more = err == nil // a body ends with a piece that is not full, or with none
 		if n == 0 {
-			return nil
+			break
 		}
 		if err := send(buf[:n]); err != nil {
 			return err
 		}
-		if err != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // joined makes one stream of messages.

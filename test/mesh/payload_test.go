@@ -45,7 +45,7 @@ func sumHandler(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Transfer-Encoding", "identity")
 		rw.Header().Set("Connection", "close")
 	default:
-		rw.WriteHeader(200)
+		rw.WriteHeader(http.StatusOK)
 		rw.(http.Flusher).Flush()
 	}
 	_, _ = io.Copy(rw, payload(seedDown, n)) // the client sees a body cut short
@@ -56,7 +56,7 @@ func httpPayloads(t *testing.T, w *world, c *http.Client, framing string) {
 	dial, l := w.listen(t)
 	serveHTTP(t, l, sumHandler)
 	for _, n := range sizes() {
-		req := must[*http.Request](t)(http.NewRequestWithContext(limited(t), "POST", "http://"+dial+"/p", payload(seedUp, n)))
+		req := must[*http.Request](t)(http.NewRequestWithContext(limited(t), http.MethodPost, "http://"+dial+"/p", payload(seedUp, n)))
 		req.Header.Set("X-Framing", framing)
 		if framing == "length" {
 			req.ContentLength = n
@@ -71,7 +71,7 @@ func httpPayloads(t *testing.T, w *world, c *http.Client, framing string) {
 		got, m, err := sum(resp.Body)
 		ok(t, err)
 		resp.Body.Close()
-		if resp.StatusCode != 200 || m != n || got != wantSum(seedDown, n) || resp.Header.Get("X-Sum") != wantSum(seedUp, n) {
+		if resp.StatusCode != http.StatusOK || m != n || got != wantSum(seedDown, n) || resp.Header.Get("X-Sum") != wantSum(seedUp, n) {
 			t.Errorf("%d bytes: %s, %d back, sums right: %v %v, %s", n, resp.Status, m, resp.Header.Get("X-Sum") == wantSum(seedUp, n),
 				got == wantSum(seedDown, n), resp.Header.Get("tulle-proxy-error"))
 		}
@@ -265,7 +265,7 @@ func websocketPayloads(t *testing.T, w *world) {
 	c, resp, err := websocket.Dial(ctx, "ws://"+dial+"/feed", &websocket.DialOptions{Subprotocols: []string{"sums"}})
 	ok(t, err)
 	defer c.CloseNow()
-	if resp.StatusCode != 101 || c.Subprotocol() != "sums" {
+	if resp.StatusCode != http.StatusSwitchingProtocols || c.Subprotocol() != "sums" {
 		t.Errorf("%s, subprotocol %q", resp.Status, c.Subprotocol())
 	}
 	c.SetReadLimit(-1)

@@ -96,7 +96,7 @@ func (p *plane) start() {
 	store := state.NewStore(state.Settings{TrustDomain: trustDomain, NoMutualTLS: p.cfg.plaintext})
 	dest := destination.New(destination.Config{Store: store, Identify: peerIdentity})
 
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it outlives cleanups that come before its own
+	ctx, cancel := context.WithCancel(context.Background()) // it outlives cleanups that come before its own
 	g := &run.Group{}
 	g.Add("identity", run.Func(func(ctx context.Context) error { return ident.Run(ctx, p.listen(p.identityAddr)) }))
 	g.Add("files", files.New(files.Config{Dir: p.yaml, Store: store}))

@@ -248,8 +248,8 @@ func (w *world) startInside(s proxySpec, r *running) func() bool {
 
 // runInside runs the parts of a proxy until r is ended.
 func (w *world) runInside(p *proxy.Proxy, ident *proxyid.Client, d *discover.Client, r *running) {
-	ctx, term := context.WithCancel(context.Background())  //nolint:usetesting // ended by a cleanup
-	rest, stop := context.WithCancel(context.Background()) //nolint:usetesting // as above
+	ctx, term := context.WithCancel(context.Background())  // ended by a cleanup
+	rest, stop := context.WithCancel(context.Background()) // as above
 	g := &run.Group{}
 	g.Add("identity", ident)
 	g.Add("discover", run.Func(func(ctx context.Context) error {

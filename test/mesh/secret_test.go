@@ -108,7 +108,7 @@ func whisperHTTP(t *testing.T, k *secrets, name string, c *http.Client) {
 		io.WriteString(rw, respBody)
 		rw.Header().Set("X-End", trailer)
 	})
-	req := must[*http.Request](t)(http.NewRequestWithContext(limited(t), "POST", "http://"+dial+"/"+path, strings.NewReader(reqBody)))
+	req := must[*http.Request](t)(http.NewRequestWithContext(limited(t), http.MethodPost, "http://"+dial+"/"+path, strings.NewReader(reqBody)))
 	req.Header.Set("X-Up", up)
 	resp, err := c.Do(req)
 	ok(t, err)
