@@ -84,8 +84,8 @@ func (t *target) name() string {
 	return "service " + t.policy.String()
 }
 
-// update takes what discovery says. A version that is older than what is held
-// is refused, so that a lagging replica never moves the proxy backwards.
+// update takes what discovery says. The client of discovery sees to the order
+// of versions.
 func (t *target) update(u *discover.Update) {
 	now := t.s.now()
 	if u.Policy != nil {

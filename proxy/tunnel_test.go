@@ -216,3 +216,18 @@ func TestOriginalDestination(t *testing.T) {
 	s.send(ok)
 	c.expect(ok)
 }
+
+// R7.4: the time that a request may take ends with its answer; a tunnel that
+// began with it lives on.
+func TestRequestTimeoutIsNotATunnels(t *testing.T) {
+	w := newWorld(t, shapeOut, func(k *knobs) { k.policy.Timeouts.Request = 2 * time.Second })
+	c := w.dial()
+	c.send(askUpgrade)
+	s := w.accept()
+	s.expect(w.upgraded())
+	s.send(switched)
+	c.expect(switched)
+	c.nothing(5 * time.Second)
+	c.send("on")
+	s.expect("on")
+}

@@ -27,6 +27,9 @@ func (x *Exchange) ResponseHead(h *head.Head, end bool) {
 	x.flags.respHead = true
 	x.env.Wire.W.Cancel(&x.try)
 	x.flags.tunnel = x.connect && h.Status/100 == 2 || x.upgrading && h.Status == 101
+	if x.flags.tunnel { // a request's time is over with its answer, a tunnel's is not bounded by it
+		x.env.Wire.W.Cancel(&x.deadline)
+	}
 	x.dir.Response(x, h)
 	if (x.upgrading || x.connect) && !x.flags.tunnel {
 		x.endRequest()
