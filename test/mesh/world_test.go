@@ -30,7 +30,7 @@ type world struct {
 type worldConfig struct {
 	mode  mode
 	plane planeConfig
-	slots int  // 0: 48
+	slots int  // 0: 60
 	noTLS bool // proxies speak plaintext with each other
 	// account is who discovery says the server is; empty: "server", which it is.
 	account string
@@ -56,7 +56,7 @@ func newWorld(t testing.TB, cfg worldConfig) *world {
 func bareWorld(t testing.TB, cfg worldConfig) *world {
 	t.Helper()
 	if cfg.slots == 0 {
-		cfg.slots = 48
+		cfg.slots = 60
 	}
 	w := &world{t: t, mode: cfg.mode, slots: cfg.slots}
 	w.net = fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), 1+rand.IntN(250))
