@@ -141,18 +141,33 @@ func (r *Remote) WatchTrust(ctx context.Context, w certify.Watch) (err error) {
 	defer cancel()
 	stream, err := pb.NewIdentityClient(conn).WatchTrust(ctx)
 	if err == nil {
-		err = stream.Send(&pb.WatchTrustRequest{Message: &pb.WatchTrustRequest_Hello{Hello: &pb.TrustHello{
-			Features: []pb.TrustFeature{pb.TrustFeature_TRUST_FEATURE_ISSUER_CHANGE},
-			Version:  version.Number(), Workload: w.Workload,
-		}}})
-	}
-	for err == nil {
-		err = step(stream, w.Accept)
+		err = watch(stream, w)
 	}
 	return r.watchError(ctx, err)
 }
 
-// step answers one message. io.EOF from Send means that Recv knows why.
+// watch says hello and answers what comes until the stream ends, with the stream's own reason.
+func watch(stream pb.Identity_WatchTrustClient, w certify.Watch) error {
+	err := say(stream, &pb.WatchTrustRequest{Message: &pb.WatchTrustRequest_Hello{Hello: &pb.TrustHello{
+		Features: []pb.TrustFeature{pb.TrustFeature_TRUST_FEATURE_ISSUER_CHANGE},
+		Version:  version.Number(), Workload: w.Workload,
+	}}})
+	for err == nil {
+		err = step(stream, w.Accept)
+	}
+	return err
+}
+
+// say sends m. When the service has ended the stream already, Send answers io.EOF and only the next
+// Recv knows why; so that is no error here.
+func say(stream pb.Identity_WatchTrustClient, m *pb.WatchTrustRequest) error {
+	if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// step answers one message.
 func step(stream pb.Identity_WatchTrustClient, accept func(certify.Bundle) error) error {
 	m, err := stream.Recv()
 	if err != nil {
@@ -169,10 +184,7 @@ func step(stream pb.Identity_WatchTrustClient, accept func(certify.Bundle) error
 	if refused != nil {
 		answer.Message = &pb.WatchTrustRequest_Nack{Nack: &pb.TrustNack{Version: b.GetVersion(), Reason: reasonText(refused)}}
 	}
-	if err := stream.Send(answer); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return say(stream, answer)
 }
 
 // reasonText keeps a reason within what the API says.
