@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -113,9 +114,17 @@ func grpcClient(t testing.TB, addr string) *grpc.ClientConn {
 	return c
 }
 
+// limit is how long one exchange may take. Those of make test-long carry 64 MiB, with the race detector.
+func limit() time.Duration {
+	if testing.Short() {
+		return 2 * long
+	}
+	return 20 * long
+}
+
 // limited is a context that ends before the test is given up.
 func limited(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*long)
+	ctx, cancel := context.WithTimeout(t.Context(), limit())
 	t.Cleanup(cancel)
 	return ctx
 }

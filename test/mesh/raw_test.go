@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func deadline(testing.TB) time.Time { return time.Now().Add(2 * long) }
+func deadline(testing.TB) time.Time { return time.Now().Add(limit()) }
 
 // serveTCP calls f for every connection, each in a goroutine, until the test ends.
 func serveTCP(t testing.TB, l net.Listener, f func(c *net.TCPConn)) {
