@@ -128,6 +128,9 @@ func (i *inbound) http(_ *sniffer, v detect.Verdict, early []byte) {
 	exchange.ServeH1(p, i.c, early)
 }
 
+// mayAsk implements side: the application is near, and costs no handshake.
+func (i *inbound) mayAsk(*sniffer) bool { return true }
+
 // unneeded implements side.
 func (i *inbound) unneeded(*sniffer) {
 	if i.dial != nil {

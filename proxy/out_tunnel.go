@@ -28,6 +28,7 @@ type outTunnel struct {
 	attempts int
 	over     bool // nobody waits for the outcome any more
 	joined   bool
+	asking   bool // for a silent client, counted by the target while it connects
 	// Of the endpoint's connection, before it is joined.
 	up  *wire.Conn
 	buf []byte // the peer's result, as far as it is here
@@ -40,7 +41,11 @@ func (o *outbound) connect(n *sniffer) {
 		n.notConnected(shedReason)
 		return
 	}
-	o.tun = &outTunnel{o: o, n: n, b: o.t}
+	o.tun = &outTunnel{o: o, n: n, b: o.t, asking: !n.join}
+	if o.tun.asking {
+		o.t.asking++
+		o.t.askedAt = o.s.now()
+	}
 	if o.t.policy != nil {
 		if _, to, ok := route.Pick(o.t.policy, o.s.w.Rand()); ok && to != o.t.key {
 			o.tun.b = o.s.target(to)
@@ -106,6 +111,7 @@ func (c *outTunnel) ready(up *wire.Conn, early []byte) {
 	c.joined = true
 	c.flight.FirstData(c.o.s.now())
 	c.n.connected(up, early)
+	c.asked()
 }
 
 // failed tries the next endpoint, or gives up.
@@ -133,6 +139,7 @@ func (c *outTunnel) fail(reason string) {
 	}
 	c.over = true
 	c.n.notConnected("outbound " + c.o.t.name() + ": " + reason)
+	c.asked()
 }
 
 // stop gives up: the client is gone.
@@ -145,6 +152,51 @@ func (c *outTunnel) stop() {
 	if c.up != nil {
 		c.up.Abort()
 		c.up = nil
+	}
+	c.asked()
+}
+
+// A client that pre-opens connections, a thousand at once, is silent on most of
+// them. Asking the server of each (R2.5) costs a TLS handshake, and the connections
+// that carry requests would wait behind all those: so only some are connected at a
+// time. Where the port speaks HTTP hardly anything depends on the answer, and one
+// server is asked each second.
+const (
+	maxAsking    = 16
+	askKnownEach = silenceKnown
+)
+
+// mayAsk implements side.
+func (o *outbound) mayAsk(n *sniffer) bool {
+	t, now := o.t, o.s.now()
+	switch {
+	case n.speaksHTTP():
+		if t.asking == 0 && now.Sub(t.askedAt) >= askKnownEach {
+			return true
+		}
+	case t.asking < maxAsking:
+		return true
+	case len(t.toAsk) < o.s.p.cfg.Limits.Waiting:
+		t.toAsk = append(t.toAsk, n)
+		return false
+	}
+	n.arm(timerSilence, silenceKnown)
+	return false
+}
+
+// asked says that the server side is connected, or that it will not be; the next
+// silent clients have their turn.
+func (c *outTunnel) asked() {
+	if !c.asking {
+		return
+	}
+	c.asking = false
+	t := c.o.t
+	t.asking--
+	for len(t.toAsk) > 0 && t.asking < maxAsking {
+		n := t.toAsk[0]
+		t.toAsk = t.toAsk[1:]
+		n.ask()
 	}
 }
 

@@ -141,8 +141,11 @@ func (o *outbound) unneeded(*sniffer) {
 
 // decided implements side.
 func (o *outbound) decided(_ *sniffer, v detect.Verdict, serverFirst bool) {
-	if v == detect.HTTP1 || v == detect.HTTP2 {
+	switch {
+	case v == detect.HTTP1, v == detect.HTTP2:
 		o.t.httpAt = o.s.now()
+	case serverFirst:
+		o.t.httpAt = 0 // it is another port than it was
 	}
 	o.s.detected(metrics.Outbound, o.t.port(), v, serverFirst)
 }

@@ -24,3 +24,75 @@ func TestSilentConnectionOutlivesTheApplication(t *testing.T) {
 		silent.expect(ok)
 	})
 }
+
+// warm has one request answered, so that the port is known to speak HTTP.
+func (w *world) warm() {
+	c := w.dial()
+	c.send(get)
+	s := w.accept()
+	s.expect(w.request(get))
+	s.send(ok)
+	c.expect(ok)
+}
+
+// R2.5: where the port speaks HTTP, connections that were opened in advance do not
+// all cost a connection to the server.
+func TestManySilentConnectionsAskOneServerEachSecond(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		w.warm()
+		for range 50 {
+			w.dial()
+		}
+		w.run(3500 * time.Millisecond)
+		least, most := 1, 4
+		if w.out == nil { // the inbound proxy's application is near: it is asked each time
+			least, most = 50, 50
+		}
+		if n := len(w.accepted); n < least || n > most {
+			t.Errorf("in 3.5 s the application was connected to %d times", n)
+		}
+	})
+}
+
+// R2.5: where nothing is known of the port, each of many silent clients gets to hear
+// the server that speaks first.
+func TestManySilentConnectionsAllHearTheServer(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		clients := make([]*conn, 50)
+		for i := range clients {
+			clients[i] = w.dial()
+		}
+		for range clients {
+			w.accept().send("220 ready\n")
+		}
+		for _, c := range clients {
+			c.expect("220 ready\n")
+		}
+	})
+}
+
+// R2.5: a connection to a port that speaks HTTP that ends without a byte was
+// opened in advance for nothing; the server need not hear of it.
+func TestAConnectionThatEndsWithoutAByteIsNotPassedOn(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		w.warm()
+		c := w.dial()
+		w.run(10 * time.Millisecond)
+		c.e.CloseWrite()
+		c.expectEOF()
+		w.noAccept()
+	})
+}
+
+// R2.5: a port that stopped to speak HTTP and speaks first is found out.
+func TestAPortThatSpokeHTTPMaySpeakFirst(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		w.warm()
+		for range 20 {
+			c := w.dial()
+			w.run(1100 * time.Millisecond)
+			w.accept().send("220 ready\n")
+			c.expect("220 ready\n")
+		}
+	})
+}

@@ -18,6 +18,9 @@ type side interface { //nolint:interfacebloat // one per outcome of detection
 	http(n *sniffer, v detect.Verdict, early []byte)
 	// connect makes the far side of a tunnel and calls n.connected.
 	connect(n *sniffer)
+	// mayAsk reports whether a silent client's server may be connected now; else
+	// n.ask is called when its turn comes.
+	mayAsk(n *sniffer) bool
 	// unneeded takes connect back, whether or not it was answered.
 	unneeded(n *sniffer)
 	// tunnel joins the client with the far side.
@@ -164,9 +167,17 @@ func (n *sniffer) free() {
 }
 
 // EOF implements wire.User: the client half-closed before it was known what it
-// speaks; only bytes can go on from here.
+// speaks; only bytes can go on from here. On a port that speaks HTTP an end without
+// a byte is a pre-opened connection that nobody needed, and the server need not hear
+// of it.
 func (n *sniffer) EOF() {
 	if n.over {
+		return
+	}
+	if len(n.buf) == 0 && !n.opaque && !n.atOnce && n.speaksHTTP() {
+		n.drop()
+		n.c.Close()
+		n.side.gone(n, "")
 		return
 	}
 	n.eof = true
@@ -270,8 +281,16 @@ func (n *sniffer) Expired(_ *loop.Timer, kind uint8) {
 	case n.over:
 	case kind == timerUndecided:
 		n.fail("undecided for too long")
-	case len(n.buf) == 0:
-		n.dial() // the client is silent: perhaps the server speaks first
+	default:
+		n.ask()
+	}
+}
+
+// ask connects the server side of a client that is silent: perhaps the server
+// speaks first.
+func (n *sniffer) ask() {
+	if !n.over && !n.dialing && len(n.buf) == 0 && n.side.mayAsk(n) {
+		n.dial()
 	}
 }
 

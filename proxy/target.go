@@ -26,6 +26,9 @@ type target struct {
 	retry    *budget.Retry
 	conns    []*outbound // connections parked until the target is resolved, in order
 	waiting  []waiter    // exchanges and tunnels that wait for an endpoint, in order
+	asking   int         // servers of silent clients that are being connected (R2.5)
+	askedAt  mono.Time   // when the last one was begun
+	toAsk    []*sniffer  // whose server is asked when one of those is done, in order
 	users    int         // connections that were accepted for it
 	lastUsed mono.Time
 	httpAt   mono.Time // last seen to speak HTTP (R2.5)
