@@ -1,0 +1,105 @@
+package inject
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Template is the part of an object that pods are made of, in place: a change through it changes the object.
+type Template struct {
+	Meta *metav1.ObjectMeta
+	Spec *corev1.PodSpec
+}
+
+// Find returns the template in a Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet,
+// ReplicationController, Job, CronJob or PodTemplate; false for everything else.
+func Find(object any) (Template, bool) {
+	of := func(t *corev1.PodTemplateSpec) (Template, bool) { return Template{&t.ObjectMeta, &t.Spec}, true }
+	switch o := object.(type) {
+	case *corev1.Pod:
+		return Template{&o.ObjectMeta, &o.Spec}, true
+	case *corev1.PodTemplateSpec:
+		return of(o)
+	case *corev1.PodTemplate:
+		return of(&o.Template)
+	case *corev1.ReplicationController:
+		if o.Spec.Template == nil {
+			return Template{}, false
+		}
+		return of(o.Spec.Template)
+	case *appsv1.Deployment:
+		return of(&o.Spec.Template)
+	case *appsv1.StatefulSet:
+		return of(&o.Spec.Template)
+	case *appsv1.DaemonSet:
+		return of(&o.Spec.Template)
+	case *appsv1.ReplicaSet:
+		return of(&o.Spec.Template)
+	case *batchv1.Job:
+		return of(&o.Spec.Template)
+	case *batchv1.CronJob:
+		return of(&o.Spec.JobTemplate.Spec.Template)
+	}
+	return Template{}, false
+}
+
+// Path is where the template is in an object of a kind: {"spec", "template"}, nothing for a Pod; false for
+// kinds that make no pods.
+func Path(kind string) ([]string, bool) {
+	switch kind {
+	case "Pod":
+		return []string{}, true
+	case "PodTemplate":
+		return []string{"template"}, true
+	case "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job":
+		return []string{"spec", "template"}, true
+	case "CronJob":
+		return []string{"spec", "jobTemplate", "spec", "template"}, true
+	}
+	return nil, false
+}
+
+// Get copies the template out of the object.
+func (t Template) Get() corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{ObjectMeta: *t.Meta.DeepCopy(), Spec: *t.Spec.DeepCopy()}
+}
+
+// Set puts a template into the object.
+func (t Template) Set(s corev1.PodTemplateSpec) {
+	*t.Meta, *t.Spec = s.ObjectMeta, s.Spec
+}
+
+// Owner is what a pod belongs to, as metrics call it: the Deployment of a ReplicaSet, the CronJob of a
+// Job, the controller itself, or the pod. Both are found by how their controllers name what they make:
+// asking the API server would cost every admission a call.
+func Owner(m *metav1.ObjectMeta) string {
+	for _, o := range m.OwnerReferences {
+		if o.Controller == nil || !*o.Controller {
+			continue
+		}
+		switch o.Kind {
+		case "ReplicaSet":
+			if hash := m.Labels["pod-template-hash"]; hash != "" {
+				return strings.TrimSuffix(o.Name, "-"+hash)
+			}
+		case "Job":
+			if i := strings.LastIndexByte(o.Name, '-'); i > 0 && isScheduled(o.Name[i+1:]) {
+				return o.Name[:i]
+			}
+		}
+		return o.Name
+	}
+	if m.Name == "" {
+		return strings.TrimSuffix(m.GenerateName, "-")
+	}
+	return m.Name
+}
+
+// isScheduled recognises what CronJobs append: the minutes since 1970.
+func isScheduled(s string) bool {
+	return len(s) == 8 && strings.Trim(s, "0123456789") == ""
+}
