@@ -38,6 +38,7 @@ func (b *builder) initContainer() corev1.Container {
 	return corev1.Container{
 		Name: InitContainer, Image: b.image(), ImagePullPolicy: b.pull(),
 		Command: []string{initCommand}, Args: args, Resources: b.resources(),
+		VolumeMounts:             []corev1.VolumeMount{noToken()},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext: &corev1.SecurityContext{
 			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
@@ -61,6 +62,7 @@ func (b *builder) proxyContainer() corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: TokenVolume, MountPath: tokenDir, ReadOnly: true},
 			{Name: TrustVolume, MountPath: trustDir, ReadOnly: true},
+			noToken(),
 		},
 		LivenessProbe: own("/live", 10, 3), ReadinessProbe: own("/ready", 2, 3),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -212,6 +214,12 @@ func (b *builder) drain() time.Duration {
 	return max(time.Duration(b.grace()-b.sleep()-5), 1) * time.Second
 }
 
+// noToken keeps the admission of service accounts from mounting the pod's token for the Kubernetes API:
+// neither the proxy nor tulle-init speaks to it.
+func noToken() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: NoTokenVolume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
+}
+
 // literal keeps the kubelet from expanding $(NAME) in a value.
 func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
@@ -227,5 +235,6 @@ func volumes() []corev1.Volume {
 		{Name: TrustVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: TrustConfigMap},
 		}}},
+		{Name: NoTokenVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
 }

@@ -14,6 +14,9 @@ const (
 	InitContainer  = "tulle-init"
 	TokenVolume    = "tulle-identity-token"
 	TrustVolume    = "tulle-trust-bundle"
+	// NoTokenVolume is empty and stands where Kubernetes would mount a token for its API into every
+	// container, ours too.
+	NoTokenVolume = "tulle-no-token"
 
 	// AnnotationInject, on pods and Namespaces as annotation or label, asks for a proxy (R13.1).
 	AnnotationInject = "tulle.dev/inject"
@@ -36,6 +39,9 @@ const (
 	tokenDir = "/var/run/secrets/tulle/token"
 	trustDir = "/var/run/tulle/trust"
 )
+
+// volumeNames are the volumes that injection adds.
+var volumeNames = []string{TokenVolume, TrustVolume, NoTokenVolume}
 
 // Ports of a proxy (docs/architecture.md).
 const (

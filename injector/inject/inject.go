@@ -3,6 +3,8 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -146,11 +148,11 @@ const defaultContainer = "kubectl.kubernetes.io/default-container"
 
 // check refuses what must not be injected and must not run without a proxy either.
 func (b *builder) check() error {
-	var errs []error
+	var errs []string
 	uid := int64(b.set.Number(config.ProxyUID))
 	runsAs := func(where string, u *int64) {
 		if u != nil && *u == uid {
-			errs = append(errs, fmt.Errorf("%s runs as user %d, which is the proxy's: nothing that it dials would be redirected; "+
+			errs = append(errs, fmt.Sprintf("%s runs as user %d, which is the proxy's: nothing that it dials would be redirected; "+
 				"give one of them another user (%s%s)", where, uid, config.Prefix, config.ProxyUID))
 		}
 	}
@@ -164,11 +166,14 @@ func (b *builder) check() error {
 		}
 	}
 	for _, v := range spec.Volumes {
-		if v.Name == TokenVolume || v.Name == TrustVolume {
-			errs = append(errs, fmt.Errorf("it has a volume %s of its own: Tulle needs the name", v.Name))
+		if slices.Contains(volumeNames, v.Name) {
+			errs = append(errs, fmt.Sprintf("it has a volume %s of its own: Tulle needs the name", v.Name))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(errs, "; "))
 }
 
 // containers are the application's, init containers first.

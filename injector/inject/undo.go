@@ -96,7 +96,7 @@ func restored(pod corev1.PodTemplateSpec) (corev1.PodTemplateSpec, bool, error) 
 	named := func(c corev1.Container) bool { return c.Name == ProxyContainer || c.Name == InitContainer }
 	spec.InitContainers = without(spec.InitContainers, named)
 	spec.Containers = without(spec.Containers, named)
-	spec.Volumes = without(spec.Volumes, func(v corev1.Volume) bool { return v.Name == TokenVolume || v.Name == TrustVolume })
+	spec.Volumes = without(spec.Volumes, func(v corev1.Volume) bool { return slices.Contains(volumeNames, v.Name) })
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
 			o.restoreContainer(&list[i])
