@@ -170,7 +170,8 @@ func TestCutBodiesStayCut(t *testing.T) {
 }
 
 // A response that is whole before its request is passed on, and the connection
-// to the server is not used for what it did not read.
+// to the server is not used for what it did not read. The rest of the body has
+// no taker; what the client sent behind it has one.
 func TestEarlyResponse(t *testing.T) {
 	shapes(t, nil, func(t *testing.T, w *world) {
 		c := w.dial()
@@ -183,8 +184,64 @@ func TestEarlyResponse(t *testing.T) {
 		w.run(10 * time.Millisecond)
 		c.send("67890")
 		w.noAccept()
-		w.run(3 * time.Second)
-		c.expectEOF() // the rest of its body has no taker
+		c.send(get)
+		s = w.accept()
+		s.expect(w.request(get))
+		s.send(ok)
+		c.expect(ok)
+	})
+}
+
+// RFC 9112, section 9.6: what nobody takes is not read for ever.
+func TestEarlyResponseToAnEndlessRequest(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	for _, rest := range []string{"", strings.Repeat("x", 257<<10)} {
+		c := w.dial()
+		c.send("POST / HTTP/1.1\nHost: a\nContent-Length: 1000000\n\n12345")
+		s := w.accept()
+		s.send("HTTP/1.1 413 No\nContent-Length: 0\n\n")
+		c.expect("HTTP/1.1 413 No\nContent-Length: 0\n\n")
+		s.e.Close(true)
+		if rest == "" {
+			c.nothing(29 * time.Second) // a head's time (R3.5)
+		}
+		c.send(rest)
+		c.expectEOF()
+	}
+}
+
+// RFC 9112, section 9.6: a server that answers early and closes has its client
+// told so, and a response that ends with the connection ends at once.
+func TestEarlyResponseOfAServerThatCloses(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		for _, answer := range []string{"HTTP/1.1 413 No\nContent-Length: 0\nConnection: close\n\n", "HTTP/1.1 413 No\nConnection: close\n\nhello"} {
+			if w.in != nil && w.out != nil && strings.Contains(answer, "Length") {
+				continue // one connection does not say it to the next
+			}
+			c := w.dial()
+			c.send(post10 + "12345")
+			s := w.accept()
+			s.expect(w.request(post10) + "12345")
+			s.send(answer)
+			s.e.Close(false)
+			c.expect(answer)
+			c.expectEOF()
+		}
+	})
+}
+
+// R3.6: the reset of a request does not overtake the end of the one before it.
+func TestAbortAfterAnEarlyResponse(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		c := w.dial()
+		c.send(post10 + "12345")
+		s := w.accept()
+		s.expect(w.request(post10) + "12345")
+		s.send(ok)
+		c.expect(ok)
+		c.e.Write([]byte(crlf("67890" + post10 + "1")))
+		c.e.Close(false)
+		s.expect("67890")
 	})
 }
 

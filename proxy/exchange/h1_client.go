@@ -188,7 +188,8 @@ func (k *H1Client) requestEnd() {
 		k.tunnelEnd()
 		return
 	}
-	if k.respDone {
+	if k.respDone { // the reset of another request would overtake what still leaves
+		k.respClose = true
 		k.done()
 	}
 }
@@ -327,6 +328,10 @@ func (k *H1Client) EOF() {
 	if ok && ev.Kind == h1.EventEnd {
 		k.respClose = true
 		k.event(&ev)
+		if k.x != nil && !k.reqDone { // the rest of the request has no taker
+			k.failed("connection closed by the server")
+			return
+		}
 		k.done()
 		return
 	}

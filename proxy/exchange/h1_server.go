@@ -37,6 +37,7 @@ type h1Server struct {
 	respHead bool
 	respDone bool
 	closing  bool // close once the response has left
+	thrown   int  // bytes of a request's body that had no taker
 	tunnel   bool
 	bodyOut  int // body bytes in the connection's buffer
 }
@@ -46,6 +47,10 @@ const (
 	timerHeader
 	timerIdle
 )
+
+// maxThrown is how much of a request's body is read for nobody, in bytes, to
+// keep a connection that a client may have sent another request on.
+const maxThrown = 256 << 10
 
 // ServeH1 makes c an HTTP/1 server connection; early is what was read already.
 func ServeH1(p *ServerParams, c *wire.Conn, early []byte) {
@@ -108,6 +113,9 @@ func (s *h1Server) event(ev *h1.Event) {
 		s.head(ev.Head)
 	case h1.EventData:
 		if s.x == nil {
+			if s.thrown += len(ev.Data); s.thrown > maxThrown {
+				s.close(false)
+			}
 			return
 		}
 		s.unconsumed += len(ev.Data)
@@ -193,11 +201,12 @@ func (s *h1Server) EOF() {
 		return
 	}
 	s.eof = true
+	if s.x == nil && s.respDone {
+		s.close(false)
+		return
+	}
 	if s.reqDone {
 		s.reqClose = true // finish the response, then close
-		if s.x == nil && s.respDone {
-			s.close(false)
-		}
 		return
 	}
 	if ev, ok := s.prsr.EOF(); ok && ev.Kind == h1.EventError {
@@ -260,7 +269,10 @@ func (s *h1Server) Head(h *head.Head, end bool) {
 		return
 	}
 	s.frame(h, end)
-	s.closing = s.closing || s.reqClose || h.Close && h.Framing == head.FramingClose || s.unread() && s.x.Discarding() || s.p.Front.Draining() || s.framing == head.FramingClose
+	s.closing = s.closing || s.reqClose || s.p.Front.Draining() || s.framing == head.FramingClose || h.Close && h.Framing == head.FramingClose
+	// The rest of the body will have no taker, and closing unsaid would break
+	// what a client sends behind it (RFC 9112, section 9.6).
+	s.closing = s.closing || s.unread() && (h.Close || s.x.Discarding())
 	conn := h1.ConnNone
 	switch {
 	case s.closing:
@@ -388,12 +400,20 @@ func (s *h1Server) Consume(n int) {
 func (s *h1Server) unread() bool { return !s.reqDone && !s.noBody }
 
 // Detach implements Stream. A client that still sends what has no taker any more
-// gets its response, and the end (RFC 9112, section 9.6).
+// gets its response, and the end where it was told so (RFC 9112, section 9.6).
+// Else the rest is read, within bounds: it may have sent another request behind it.
 func (s *h1Server) Detach() {
 	s.x = nil
-	if s.respDone && s.unread() && !s.tunnel {
-		s.close(false)
+	if !s.respDone || !s.unread() || s.tunnel || s.gone {
+		return
 	}
+	if s.closing {
+		s.close(false)
+		return
+	}
+	s.thrown = 0
+	s.time(timerHeader)
+	s.c.Resume()
 }
 
 func (s *h1Server) responseEnd() {
