@@ -162,7 +162,11 @@ func (w *world) environment(s proxySpec) []string {
 	if s.noTLS {
 		env = append(env, "TULLE_MTLS=off")
 	}
-	return env
+	if w.noRetries {
+		env = append(env, "TULLE_RETRIES=off")
+	}
+	// For the negative runs: settings of every proxy that is a process.
+	return append(env, strings.Fields(os.Getenv("TULLE_MESH_PROXY_ENV"))...)
 }
 
 // startProcess starts the real binary and returns whether it is ready.
@@ -227,7 +231,7 @@ func (w *world) startInside(s proxySpec, r *running) func() bool {
 	d := &lateDiscovery{}
 	p, err := proxy.New(proxy.Config{
 		Workload: proxy.Workload{Namespace: "shop", Name: s.name}, Upstreams: s.upstreams, InboundPorts: s.inbound,
-		DisableTLS: s.noTLS, Timeouts: proxy.Timeouts{LameDuck: 200 * time.Millisecond, Drain: 5 * time.Second},
+		DisableTLS: s.noTLS, DisableRetries: w.noRetries, Timeouts: proxy.Timeouts{LameDuck: 200 * time.Millisecond, Drain: 5 * time.Second},
 	}, proxy.Deps{
 		Log: log, Credentials: creds, Discovery: d,
 		// Never a raw wait: several workers share this process's two processors.

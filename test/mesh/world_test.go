@@ -23,6 +23,7 @@ type world struct {
 	// client and server are the two proxies.
 	client, server *running
 	slots          int
+	noRetries      bool
 	next           atomic.Int32
 }
 
@@ -32,6 +33,8 @@ type worldConfig struct {
 	plane planeConfig
 	slots int  // 0: 60
 	noTLS bool // proxies speak plaintext with each other
+	// noRetries makes every failure final.
+	noRetries bool
 	// account is who discovery says the server is; empty: "server", which it is.
 	account string
 }
@@ -58,7 +61,7 @@ func bareWorld(t testing.TB, cfg worldConfig) *world {
 	if cfg.slots == 0 {
 		cfg.slots = 60
 	}
-	w := &world{t: t, mode: cfg.mode, slots: cfg.slots}
+	w := &world{t: t, mode: cfg.mode, slots: cfg.slots, noRetries: cfg.noRetries}
 	w.net = fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), 1+rand.IntN(250))
 	cfg.plane.plaintext = cfg.plane.plaintext || cfg.noTLS
 	w.plane = newPlane(t, w.net+"1", cfg.plane)
