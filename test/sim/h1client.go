@@ -324,6 +324,7 @@ func (k *h1Client) lose(why string) {
 
 // next goes on over a new connection.
 func (k *h1Client) next() {
+	k.open = false // what is due meanwhile waits for the new one
 	k.tunnel, k.body, k.waiting = nil, nil, nil
 	if len(k.calls) > 0 {
 		k.s.W.After(k.s.upTo(k.s.o.pace), k.start)

@@ -102,6 +102,10 @@ func (s *Sim) shaken() int {
 	return n
 }
 
+// kept is how much of a body is kept for another attempt, for sure: frames are
+// counted whole.
+const kept = 60 << 10
+
 // crashOne kills a server's applications and starts them again.
 func (s *Sim) crashOne() {
 	v := s.servers[s.rng.IntN(len(s.servers))]
@@ -117,8 +121,9 @@ func (s *Sim) crashOne() {
 			Name: "the application is away", From: s.now(), Until: s.now() + away + s.grace,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
-				// In plaintext the peer cannot say that it has not processed a request.
-				return slices.Contains(k.svc.servers, v) && (s.alone(k, v) || !s.o.tls)
+				// In plaintext the peer cannot say that it has not processed a request,
+				// and a body that was not kept cannot be sent to another (R7.1).
+				return slices.Contains(k.svc.servers, v) && (s.alone(k, v) || !s.o.tls || k.req > kept)
 			},
 		})
 		v.crash(s.one(2))

@@ -223,7 +223,7 @@ func (s *Sim) drawTrouble(k *call) {
 		k.refuse = 1
 		if k.req > 0 && !k.early && s.one(2) { // later than a proxy keeps the body, perhaps
 			k.refuseAt = part(k.req)
-			if k.req > 60<<10 { // more may have been sent than is kept (R7.1)
+			if k.req > kept { // more may have been sent than is kept (R7.1)
 				k.excuse = "refused after more than is kept"
 			}
 		}
