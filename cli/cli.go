@@ -13,6 +13,12 @@ import (
 	"github.com/tulle-mesh/tulle/cli/console"
 	"github.com/tulle-mesh/tulle/cli/demo"
 	"github.com/tulle-mesh/tulle/cli/exit"
+	"github.com/tulle-mesh/tulle/cli/inject"
+	"github.com/tulle-mesh/tulle/cli/install"
+	"github.com/tulle-mesh/tulle/cli/prune"
+	"github.com/tulle-mesh/tulle/cli/uninject"
+	"github.com/tulle-mesh/tulle/cli/uninstall"
+	"github.com/tulle-mesh/tulle/cli/upgrade"
 	"github.com/tulle-mesh/tulle/cli/version"
 	"github.com/tulle-mesh/tulle/internal/run"
 )
@@ -88,6 +94,12 @@ func New(h Host) *cobra.Command {
 func commands(a *cluster.Access, con *console.Console) []*cobra.Command {
 	return []*cobra.Command{
 		demo.New(con),
+		install.New(a, con),
+		upgrade.New(a, con),
+		prune.New(a, con),
+		uninstall.New(a, con),
+		inject.New(a, con),
+		uninject.New(con),
 		version.New(a, con),
 		completion.New(con),
 	}

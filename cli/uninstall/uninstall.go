@@ -1,0 +1,84 @@
+// Package uninstall is tulle uninstall: everything that a cluster has of Tulle, for kubectl delete.
+package uninstall
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tulle-mesh/tulle/cli/cluster"
+	"github.com/tulle-mesh/tulle/cli/console"
+	"github.com/tulle-mesh/tulle/cli/exit"
+	"github.com/tulle-mesh/tulle/cli/manifest"
+	"github.com/tulle-mesh/tulle/cli/mesh"
+)
+
+type options struct {
+	*cluster.Access
+	con *console.Console
+
+	force  bool
+	format console.Format
+}
+
+// New makes the command.
+func New(a *cluster.Access, con *console.Console) *cobra.Command {
+	o := &options{Access: a, con: con}
+	c := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Print all that the cluster has of Tulle, for kubectl delete -f -",
+		Long: "uninstall finds what is labelled " + manifest.PartOf + " in every group that the cluster serves, the\n" +
+			"definitions and with them your policies included, and the trust bundles of other namespaces.\n" +
+			"It refuses while pods have a proxy: they would run on until their certificates expire, and then not at all.",
+		Example: "  kubectl get deploy -n shop -o yaml | tulle uninject - | kubectl apply -f -\n" +
+			"  tulle uninstall | kubectl delete -f -",
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+	}
+	c.Flags().BoolVar(&o.force, "force", false, "print although pods still have a proxy")
+	console.Flag(c, &o.format, console.YAML, console.JSON)
+	return c
+}
+
+func (o *options) run(ctx context.Context) error {
+	k, err := o.Cluster()
+	if err != nil {
+		return err
+	}
+	if !o.force {
+		pods, err := mesh.Pods(ctx, k, "")
+		if err != nil {
+			return err
+		}
+		if len(pods) > 0 {
+			return exit.With(exit.Refused, fmt.Errorf("%d pods still have a proxy: %s", len(pods), some(pods)),
+				"kubectl get deploy -n NAMESPACE -o yaml | tulle uninject - | kubectl apply -f -, or --force")
+		}
+	}
+	all, err := manifest.Owned(ctx, k)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(o.con.Err, "the cluster has nothing of Tulle")
+		return nil
+	}
+	manifest.SortForDeletion(all)
+	return manifest.PrintNames(o.con, o.format, all)
+}
+
+// some names a few pods.
+func some(pods []corev1.Pod) string {
+	const most = 5
+	var names []string
+	for i := range pods[:min(len(pods), most)] {
+		names = append(names, pods[i].Namespace+"/"+pods[i].Name)
+	}
+	text := strings.Join(names, ", ")
+	if more := len(pods) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
