@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	defaultHold = time.Millisecond
+	defaultHold = 500 * time.Microsecond
 	// A yield wakes another thread to look for work, which costs more than a
 	// small turn: so the worker yields each millisecond only when it is busy.
 	yieldBusy  = time.Millisecond
@@ -23,6 +24,10 @@ const (
 	busyEvents = 32 // since the last yield
 	// lonely is how many holds after another an event is a lone one.
 	lonely = 8
+	// After a wait of longPark the first fewEvents may be all that comes: a PING
+	// and its answer, a digest.
+	longPark  = 100 * time.Millisecond
+	fewEvents = 8
 	// starvedPause is how long a listener rests when the system was out of
 	// descriptors or memory (R1.1: accept errors never end the loop, nor spin it).
 	starvedPause = 50 * time.Millisecond
@@ -42,12 +47,13 @@ const (
 // processor and so spares the 20 µs that parking and waking a goroutine cost;
 // but only within Hold of the last event, since nothing else can use that
 // processor meanwhile, and never when it is the only one. Then by an ordinary
-// system call, which gives the processor to whoever wants it: idle it costs
-// nothing but its thread.
+// system call, which gives the processor to whoever wants it.
 //
 // The set is not in Go's own poller, although a goroutine could park there: its
 // nested descriptor would wake that poller's thread with each event, also while
-// the worker itself waits for it, which doubles the wake-ups.
+// the worker itself waits for it, which doubles the wake-ups. Only an idle worker
+// puts it there for as long as it waits: a thread in a system call is watched by
+// the runtime's monitor, which naps some thirty times before it lets go.
 type Epoll struct {
 	// Immutable.
 	fd     int
@@ -66,6 +72,7 @@ type Epoll struct {
 	hadEvents  bool
 	lastEvent  mono.Time
 	lively     bool // the last two events came soon after each other
+	sinceLong  int  // events since the last wait of longPark
 	lastYield  mono.Time
 	sinceYield int  // events
 	single     bool // GOMAXPROCS is 1
@@ -94,6 +101,9 @@ func newEpoll(cfg EpollConfig) (*Epoll, error) {
 }
 
 func (e *Epoll) open() (err error) {
+	if err = unix.SetNonblock(e.fd, true); err != nil { // for doze; no other wait minds
+		return fmt.Errorf("epoll: %w", err)
+	}
 	if e.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("eventfd: %w", err)
 	}
@@ -142,7 +152,7 @@ func (e *Epoll) yield(now mono.Time) {
 	if e.hadEvents {
 		// A lone event (a PING, a digest) is no traffic: holding the processor for
 		// what does not come keeps the runtime's monitor awake meanwhile.
-		e.lively = now.Sub(e.lastEvent) < lonely*e.hold
+		e.lively = now.Sub(e.lastEvent) < lonely*e.hold && !e.idle()
 		e.lastEvent = now
 	}
 	d := now.Sub(e.lastYield)
@@ -194,8 +204,39 @@ func (e *Epoll) park(now, deadline mono.Time) {
 	if deadline != 0 {
 		d = deadline.Sub(now)
 	}
-	e.call(unix.Syscall6, d)
-	e.yielded(mono.Now())
+	if !e.idle() || !e.doze(d) {
+		e.call(unix.Syscall6, d)
+	}
+	after := mono.Now()
+	if after.Sub(now) >= longPark {
+		e.sinceLong = 0
+	}
+	e.yielded(after)
+}
+
+// idle reports whether so little has come that nothing is expected to follow.
+func (e *Epoll) idle() bool { return e.sinceLong < fewEvents }
+
+// doze waits for d as a goroutine of Go's own poller, without a thread. It says
+// whether it could.
+func (e *Epoll) doze(d time.Duration) bool {
+	fd, err := unix.FcntlInt(uintptr(e.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false // no descriptor is left
+	}
+	f := os.NewFile(uintptr(fd), "epoll") // non-blocking: open saw to it
+	defer f.Close()
+	if d != forever {
+		if f.SetReadDeadline(time.Now().Add(d)) != nil {
+			return false
+		}
+	}
+	set, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = set.Read(func(uintptr) bool { return e.poll(0) })
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // poll waits for d, keeping the processor, and says whether there are events.
@@ -278,6 +319,7 @@ func (e *Epoll) starve(s *source) {
 func (e *Epoll) collect(dst []Ready) []Ready {
 	e.hadEvents = false // by a socket: a Wake alone is no traffic, and no reason to hold the processor
 	e.sinceYield += e.n
+	e.sinceLong = min(e.sinceLong+e.n, fewEvents)
 	for i := range e.n {
 		ev := &e.events[i]
 		if int(ev.Fd) == e.wakeFD {
