@@ -41,8 +41,9 @@ test: ## unit and in-process tests, with the race detector; under 10 minutes on 
 	@for m in $(NESTED); do tools/each-module "$$m" test -race -short -timeout 10m; done
 
 .PHONY: test-long
-test-long: ## what does not fit into test: every test without -short
+test-long: ## what does not fit into test: every test without -short, and the negative runs
 	$(GO) test -race -timeout 90m ./...
+	@$(MAKE) negative
 
 .PHONY: lint
 lint: tools ## gofmt, golangci-lint, vet for macOS and govulncheck, nested modules included
@@ -74,6 +75,12 @@ ifneq ($(wildcard test/sim/planted),)
 .PHONY: planted
 planted: ## plant known bugs by overlay; the simulation must find each and print its seed
 	$(GO) run ./test/sim/planted $(ARGS)
+endif
+
+ifneq ($(wildcard test/mesh/negative),)
+.PHONY: negative
+negative: ## take mTLS, EWMA and retries away, one at a time; what proves each must fail then
+	@$(GO) run ./test/mesh/negative $(ARGS)
 endif
 
 .PHONY: tools
