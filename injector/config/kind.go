@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/tulle-mesh/tulle/injector/skip"
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
@@ -114,54 +114,13 @@ func (seconds) read(v string) (string, bool) {
 	return d.String(), err == nil && d >= 0 && d%time.Second == 0 && d <= time.Hour
 }
 
-// PortRange is From to To, both included.
-type PortRange struct{ From, To uint16 }
-
-func (r PortRange) String() string {
-	if r.From == r.To {
-		return strconv.Itoa(int(r.From))
-	}
-	return fmt.Sprintf("%d-%d", r.From, r.To)
-}
-
-// ParsePorts reads "25,3306,9000-9099"; "" is none.
-func ParsePorts(s string) ([]PortRange, bool) {
-	var out []PortRange
-	for part := range fields(s) {
-		from, to, isRange := strings.Cut(part, "-")
-		if !isRange {
-			to = from
-		}
-		a, err := strconv.ParseUint(from, 10, 16)
-		b, err2 := strconv.ParseUint(to, 10, 16)
-		if err != nil || err2 != nil || a == 0 || a > b {
-			return nil, false
-		}
-		out = append(out, PortRange{uint16(a), uint16(b)})
-	}
-	return out, true
-}
-
 type ports struct{}
 
 func (ports) wants() string { return "ports and ranges of ports such as 3306,9000-9099, or nothing" }
 
 func (ports) read(v string) (string, bool) {
-	all, ok := ParsePorts(v)
+	all, ok := skip.ParsePorts(v)
 	return list(all), ok
-}
-
-// ParseSubnets reads "10.0.0.0/8,fd00::/8"; "" is none.
-func ParseSubnets(s string) ([]netip.Prefix, bool) {
-	var out []netip.Prefix
-	for part := range fields(s) {
-		p, err := netip.ParsePrefix(part)
-		if err != nil || p.Addr().Is4In6() {
-			return nil, false
-		}
-		out = append(out, p.Masked())
-	}
-	return out, true
 }
 
 type subnets struct{}
@@ -169,7 +128,7 @@ type subnets struct{}
 func (subnets) wants() string { return "networks such as 10.0.0.0/8,fd00::/8, or nothing" }
 
 func (subnets) read(v string) (string, bool) {
-	all, ok := ParseSubnets(v)
+	all, ok := skip.ParseSubnets(v)
 	return list(all), ok
 }
 
@@ -193,7 +152,7 @@ func (k keyed) wants() string {
 
 func (k keyed) read(v string) (string, bool) {
 	seen := map[string]string{}
-	for part := range fields(v) {
+	for part := range skip.Fields(v) {
 		key, value, _ := strings.Cut(part, "=")
 		i := slices.IndexFunc(k, func(e entry) bool { return e.key == key })
 		if _, twice := seen[key]; i < 0 || twice {
@@ -221,17 +180,6 @@ func (duration) wants() string { return "a positive duration" }
 func (duration) read(v string) (string, bool) {
 	d, err := time.ParseDuration(v)
 	return d.String(), err == nil && d > 0
-}
-
-// fields are the parts of a list, without spaces and empty ones.
-func fields(s string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for part := range strings.SplitSeq(s, ",") {
-			if part = strings.TrimSpace(part); part != "" && !yield(part) {
-				return
-			}
-		}
-	}
 }
 
 // list joins what has a String.

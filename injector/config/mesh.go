@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/tulle-mesh/tulle/injector/skip"
 )
 
 // Names of the ConfigMap that holds what the chart was installed with.
@@ -63,7 +65,7 @@ func FromValues(namespace string, raw []byte) (*Mesh, error) {
 	}
 	text, known := scalar(v.ClusterNetworks)
 	var good bool
-	if m.ClusterNetworks, good = ParseSubnets(text); !good || !known {
+	if m.ClusterNetworks, good = skip.ParseSubnets(text); !good || !known {
 		wrong("clusterNetworks", text, subnets{}.wants())
 	}
 	m.values = map[string]string{}

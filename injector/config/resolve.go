@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tulle-mesh/tulle/injector/skip"
 )
 
 // Source is where a setting's value came from.
@@ -195,7 +197,7 @@ func (s *Settings) Duration(name string) time.Duration {
 
 // Key is one value of a setting that has several: Key(Drain, "timeout"); "" when it is not said.
 func (s *Settings) Key(name, key string) string {
-	for part := range fields(s.Text(name)) {
+	for part := range skip.Fields(s.Text(name)) {
 		if k, v, _ := strings.Cut(part, "="); k == key {
 			return v
 		}
@@ -204,8 +206,8 @@ func (s *Settings) Key(name, key string) string {
 }
 
 // Ports is for settings that are a list of ports.
-func (s *Settings) Ports(name string) []PortRange {
-	p, ok := ParsePorts(s.Text(name))
+func (s *Settings) Ports(name string) []skip.PortRange {
+	p, ok := skip.ParsePorts(s.Text(name))
 	if !ok {
 		panic("BUG: " + name + " is no list of ports")
 	}
@@ -214,7 +216,7 @@ func (s *Settings) Ports(name string) []PortRange {
 
 // Subnets is for settings that are a list of networks.
 func (s *Settings) Subnets(name string) []netip.Prefix {
-	p, ok := ParseSubnets(s.Text(name))
+	p, ok := skip.ParseSubnets(s.Text(name))
 	if !ok {
 		panic("BUG: " + name + " is no list of networks")
 	}
