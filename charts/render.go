@@ -3,7 +3,6 @@ package charts
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
 	"helm.sh/helm/v4/pkg/engine"
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"helm.sh/helm/v4/pkg/strvals"
@@ -35,6 +35,10 @@ type Options struct {
 	KubeVersion string   // the cluster's version, "v1.37.2"; empty: KubeVersion
 	APIVersions []string // what the cluster serves beside Kubernetes' own: "gateway.networking.k8s.io/v1"
 	Upgrade     bool     // the release exists already
+
+	// Lookup asks the cluster for an object, as the templates' function of the same name; an empty map
+	// says that there is none. nil: there is no cluster to ask, and nothing in it.
+	Lookup func(apiVersion, kind, namespace, name string) (map[string]any, error)
 }
 
 // Values are the values that Render would use: the chart's own with those of o over them. They are
@@ -58,8 +62,12 @@ func Render(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	//nolint:staticcheck // its successor takes a context for lookups in a cluster; here is no cluster
-	rendered, err := engine.Engine{Strict: true}.Render(c, values)
+	e := engine.Engine{Strict: true}
+	if o.Lookup != nil {
+		e.CustomTemplateFuncs = map[string]any{"lookup": o.Lookup}
+	}
+	//nolint:staticcheck // its successor takes a context for Helm's own lookups; Lookup has the caller's
+	rendered, err := e.Render(c, values)
 	if err != nil {
 		return nil, fmt.Errorf("chart %s: %w", o.Chart, err)
 	}
@@ -84,11 +92,14 @@ func prepare(o Options) (*chart.Chart, common.Values, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	values, err := given(o)
+	caps, err := o.capabilities()
 	if err != nil {
 		return nil, nil, err
 	}
-	caps, err := o.capabilities()
+	if wants := c.Metadata.KubeVersion; !chartutil.IsCompatibleRange(wants, caps.KubeVersion.String()) {
+		return nil, nil, fmt.Errorf("chart %s wants Kubernetes %s, the cluster is %s", o.Chart, wants, caps.KubeVersion.Version)
+	}
+	values, err := given(o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,9 +111,28 @@ func prepare(o Options) (*chart.Chart, common.Values, error) {
 		IsUpgrade: o.Upgrade,
 	}, caps)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, refusal(o.Chart, err)
 	}
 	return c, out, nil
+}
+
+// refusal rewrites what the schema's checker says, "- at '/proxy/workers': minimum …", with the names by
+// which --set knows values.
+func refusal(chart string, err error) error {
+	var wrong []string
+	for line := range strings.Lines(err.Error()) {
+		indent, line, found := strings.Cut(strings.TrimRight(line, "\n"), "- at '")
+		if !found {
+			continue
+		}
+		path, why, _ := strings.Cut(line, "': ")
+		path = strings.TrimPrefix(strings.ReplaceAll(path, "/", "."), ".")
+		wrong = append(wrong, indent+cmp.Or(path, "the values")+": "+why)
+	}
+	if len(wrong) == 0 {
+		return err
+	}
+	return fmt.Errorf("chart %s: %s", chart, strings.Join(wrong, "\n"))
 }
 
 // given merges what o sets over the chart's own values.
@@ -139,7 +169,7 @@ func given(o Options) (map[string]any, error) {
 func (o Options) capabilities() (*common.Capabilities, error) {
 	v, err := common.ParseKubeVersion(cmp.Or(o.KubeVersion, KubeVersion))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("Kubernetes version %q", o.KubeVersion), err)
+		return nil, fmt.Errorf("version of Kubernetes %q: %w", o.KubeVersion, err)
 	}
 	caps := common.DefaultCapabilities.Copy()
 	caps.KubeVersion = *v

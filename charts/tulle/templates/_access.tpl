@@ -1,0 +1,90 @@
+{{/*
+The rights of each service, the least that it works with. Rules of a ClusterRole hold in every namespace, those of a Role in the
+release's. Creating cannot be limited by name: an object's name is not known to authorization then.
+*/}}
+{{- define "tulle.rules" -}}
+identity:
+  cluster:
+    - apiGroups: [authentication.k8s.io]
+      resources: [tokenreviews]
+      verbs: [create]
+    # The trust bundle goes to every namespace with meshed pods: which have any, and the ConfigMap there.
+    - apiGroups: [""]
+      resources: [namespaces, pods]
+      verbs: [get, list, watch]
+    - apiGroups: [""]
+      resources: [configmaps]
+      verbs: [create]
+    - apiGroups: [""]
+      resources: [configmaps]
+      resourceNames: [tulle-trust-bundle]
+      verbs: [get, list, watch, update, patch, delete]
+  own:
+    - apiGroups: [""]
+      resources: [secrets]
+      verbs: [create]
+    - apiGroups: [""]
+      resources: [secrets]
+      resourceNames: [tulle-identity-root, tulle-identity-issuer]
+      verbs: [get, list, watch, update, patch]
+    # One replica at a time rotates and hands out the trust bundle.
+    - apiGroups: [coordination.k8s.io]
+      resources: [leases]
+      verbs: [create]
+    - apiGroups: [coordination.k8s.io]
+      resources: [leases]
+      resourceNames: [tulle-identity]
+      verbs: [get, update, patch]
+    - apiGroups: ["", events.k8s.io]
+      resources: [events]
+      verbs: [create, patch]
+destination:
+  cluster:
+    - apiGroups: [""]
+      resources: [namespaces, nodes, pods, services]
+      verbs: [get, list, watch]
+    - apiGroups: [discovery.k8s.io]
+      resources: [endpointslices]
+      verbs: [get, list, watch]
+    - apiGroups: [gateway.networking.k8s.io]
+      resources: [grpcroutes, httproutes, referencegrants]
+      verbs: [get, list, watch]
+    - apiGroups: [policy.tulle.dev]
+      resources: [externalworkloads]
+      verbs: [get, list, watch]
+injector:
+  cluster:
+    - apiGroups: [""]
+      resources: [namespaces, pods]
+      verbs: [get, list, watch]
+    # A namespace's annotation is mirrored into its label, which the webhook selects by.
+    - apiGroups: [""]
+      resources: [namespaces]
+      verbs: [patch]
+    - apiGroups: ["", events.k8s.io]
+      resources: [events]
+      verbs: [create, patch]
+    - apiGroups: [admissionregistration.k8s.io]
+      resources: [mutatingwebhookconfigurations]
+      resourceNames: [tulle-injector]
+      verbs: [get, list, watch, patch]
+  own:
+    - apiGroups: [""]
+      resources: [configmaps]
+      resourceNames: [tulle-config]
+      verbs: [get, list, watch]
+    - apiGroups: [""]
+      resources: [secrets]
+      verbs: [create]
+    - apiGroups: [""]
+      resources: [secrets]
+      resourceNames: [tulle-injector-tls]
+      verbs: [get, list, watch, update, patch]
+    - apiGroups: [coordination.k8s.io]
+      resources: [leases]
+      verbs: [create]
+    - apiGroups: [coordination.k8s.io]
+      resources: [leases]
+      resourceNames: [tulle-injector]
+      verbs: [get, update, patch]
+{{- end -}}
