@@ -94,7 +94,7 @@ func wants(s *config.Setting) string {
 // wrapped is text as lines of comments, indented by two.
 func wrapped(text string, width int) string {
 	var out, line strings.Builder
-	for _, word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(text) {
 		if line.Len() > 0 && line.Len()+1+len(word) > width {
 			fmt.Fprintf(&out, "  #%s\n", line.String())
 			line.Reset()
