@@ -32,7 +32,7 @@ type Config struct {
 	Limits    Limits
 	Timeouts  Timeouts
 	// BufferBytes bounds what is kept for streams, parked heads and replays (R4.2);
-	// 0 is 64 MiB.
+	// 0 is 64 MiB, or a quarter of the memory limit where that is less.
 	BufferBytes int64
 	// MemoryLimit is what shedding is measured by (R1.6), in bytes; 0 is the
 	// runtime's own limit (GOMEMLIMIT), and none when there is none.
@@ -125,8 +125,5 @@ func (c Config) WithDefaults() Config {
 	orTime(&t.Ping, 10*time.Second)
 	orTime(&t.LameDuck, 3*time.Second)
 	orTime(&t.Drain, 20*time.Second)
-	if c.BufferBytes == 0 {
-		c.BufferBytes = 64 << 20
-	}
 	return c
 }

@@ -32,10 +32,24 @@ func memory() int64 {
 	return int64(min(sum, math.MaxInt64))
 }
 
+// mostBuffered is the budget of rule R4.2 where the memory limit does not make it less.
+const mostBuffered = 64 << 20
+
+// bufferBytes is the budget of rule R4.2.
+func (c *Config) bufferBytes() int64 {
+	if c.BufferBytes > 0 {
+		return c.BufferBytes
+	}
+	if l := c.memoryLimit(); l > 0 {
+		return min(mostBuffered, l/4)
+	}
+	return mostBuffered
+}
+
 // memoryLimit is the limit that shedding is measured by; 0 is none.
-func (p *Proxy) memoryLimit() int64 {
-	if p.cfg.MemoryLimit > 0 {
-		return p.cfg.MemoryLimit
+func (c *Config) memoryLimit() int64 {
+	if c.MemoryLimit > 0 {
+		return c.MemoryLimit
 	}
 	if l := debug.SetMemoryLimit(-1); l < math.MaxInt64 {
 		return l
@@ -45,7 +59,7 @@ func (p *Proxy) memoryLimit() int64 {
 
 // watchMemory sheds new work while memory is short; what is in flight finishes.
 func (p *Proxy) watchMemory(ctx context.Context) {
-	limit := p.memoryLimit()
+	limit := p.cfg.memoryLimit()
 	if limit == 0 {
 		return
 	}

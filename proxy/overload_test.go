@@ -11,6 +11,23 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/loop"
 )
 
+// R4.2: the budget is 64 MiB, or a quarter of the memory limit, or what is asked for.
+func TestTheBudgetFollowsTheMemoryLimit(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want int64
+	}{
+		{Config{}, 64 << 20},
+		{Config{MemoryLimit: 100 << 20}, 25 << 20},
+		{Config{MemoryLimit: 1 << 30}, 64 << 20},
+		{Config{MemoryLimit: 100 << 20, BufferBytes: 5 << 20}, 5 << 20},
+	} {
+		if got := c.cfg.bufferBytes(); got != c.want {
+			t.Errorf("%d of %d asked for: %d, want %d", c.cfg.BufferBytes, c.cfg.MemoryLimit, got, c.want)
+		}
+	}
+}
+
 // R1.6: shedding begins at 85 % of the limit, ends under 80 %, and answers new
 // requests with what makes clients come back later.
 func TestSheddingFollowsMemory(t *testing.T) {

@@ -78,7 +78,7 @@ type Proxy struct {
 func New(cfg Config, deps Deps) (*Proxy, error) {
 	cfg = cfg.WithDefaults()
 	p := &Proxy{
-		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.BufferBytes),
+		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.bufferBytes()),
 		subs: map[mesh.Target]int{}, trips: map[mesh.Target]*share.Breakers{}, buckets: map[mesh.Target]*share.Bucket{},
 	}
 	if p.deps.Memory == nil {

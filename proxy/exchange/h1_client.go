@@ -203,7 +203,7 @@ func (k *H1Client) Reset(h2.ErrCode) {
 // Consume implements Stream.
 func (k *H1Client) Consume(n int) {
 	k.unconsumed -= n
-	if k.unconsumed < wire.Low && !k.gone {
+	if k.unconsumed < k.c.Low() && !k.gone {
 		k.c.Resume()
 	}
 }
@@ -268,7 +268,7 @@ func (k *H1Client) event(ev *h1.Event) {
 		k.unconsumed += len(ev.Data)
 		k.respWhole = k.got == k.length
 		x.ResponseData(ev.Data, k.respWhole)
-		if k.unconsumed > wire.High && !k.gone {
+		if k.unconsumed > k.c.High() && !k.gone {
 			k.c.Pause()
 		}
 	case h1.EventTrailers:
@@ -429,7 +429,7 @@ func (k *H1Client) tunnelled(p []byte, end bool) {
 	if k.gone {
 		return
 	}
-	if k.unconsumed > wire.High {
+	if k.unconsumed > k.c.High() {
 		k.c.Pause()
 	}
 	k.tunnelEnd()

@@ -120,7 +120,7 @@ func (s *h1Server) event(ev *h1.Event) {
 		}
 		s.unconsumed += len(ev.Data)
 		s.x.RequestData(ev.Data, false)
-		if s.unconsumed > wire.High && !s.gone {
+		if s.unconsumed > s.c.High() && !s.gone {
 			s.c.Pause()
 		}
 	case h1.EventTrailers:
@@ -391,7 +391,7 @@ func (s *h1Server) Reset(h2.ErrCode) {
 // Consume implements Stream.
 func (s *h1Server) Consume(n int) {
 	s.unconsumed -= n
-	if s.unconsumed < wire.Low && (!s.reqDone || s.tunnel) && !s.gone {
+	if s.unconsumed < s.c.Low() && (!s.reqDone || s.tunnel) && !s.gone {
 		s.c.Resume()
 	}
 }

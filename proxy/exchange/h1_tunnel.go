@@ -1,7 +1,5 @@
 package exchange
 
-import "github.com/tulle-mesh/tulle/proxy/wire"
-
 // startTunnel turns the connection into a tunnel of bytes after 101 or a 2xx to
 // CONNECT (rule R3.3), early bytes included.
 func (s *h1Server) startTunnel() {
@@ -36,7 +34,7 @@ func (s *h1Server) tunnelled(p []byte, end bool) {
 	if s.gone {
 		return
 	}
-	if s.unconsumed > wire.High {
+	if s.unconsumed > s.c.High() {
 		s.c.Pause()
 	}
 	s.tunnelEnd()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/slab"
 )
 
 // Failure is why an attempt failed.
@@ -80,7 +81,7 @@ func (x *Exchange) RequestData(p []byte, end bool) {
 		return
 	}
 	if x.flags.keep {
-		if x.up != nil && len(x.body)+len(p) > maxReplay {
+		if x.up != nil && (len(x.body)+len(p) > maxReplay || x.env.Wire.Pool().Level() > slab.LevelNormal) {
 			x.dropReplay()
 		} else {
 			x.body = x.env.Wire.Pool().Append(x.body, p...)

@@ -204,6 +204,8 @@ func (c *Conn) closeStream(s *Stream) {
 		c.meters.resets.earn(1)
 	}
 	s.closed = true
+	c.pool.Budget().Return(int(s.lent))
+	s.lent = 0
 	c.table.del(s.ID)
 	c.open.remove(s)
 	c.unwait(s)

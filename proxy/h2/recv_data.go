@@ -1,7 +1,5 @@
 package h2
 
-import "github.com/tulle-mesh/tulle/proxy/slab"
-
 // dataFrame is the DATA frame that is being received: its bytes are handed on as
 // they come, so that no frame has to be kept whole.
 type dataFrame struct {
@@ -178,21 +176,44 @@ func (c *Conn) Consume(s *Stream, n int) {
 	c.creditStream(s)
 }
 
-// creditStream returns stream credit once it is half a window. The window grows
-// when the peer used it up while the owner kept pace: then it is the way between
-// that is long. A slow owner would only keep more (R4.2).
+// creditStream returns stream credit once it is half a window.
 func (c *Conn) creditStream(s *Stream) {
 	if s.recvEnd || s.owed < s.size/2 {
 		return
 	}
-	if s.starved && s.size < c.cfg.MaxWindow && s.held <= s.size/4 && c.pool.Level() == slab.LevelNormal {
-		grow := min(s.size, c.cfg.MaxWindow-s.size)
-		s.size += grow
-		s.owed += grow
-	}
+	c.fitWindow(s)
 	s.starved = false
+	if s.owed == 0 {
+		return
+	}
 	var buf [13]byte
 	c.ctrl = c.pool.Append(c.ctrl, appendWindowUpdate(buf[:0], s.ID, uint32(s.owed))...)
 	s.recvWin += s.owed
 	s.owed = 0
+}
+
+// fitWindow changes a window whose credit is due. It grows when the peer used it
+// up while the owner kept pace: then it is the way between that is long. A slow
+// owner would only keep more (R4.2). It shrinks, by credit that is not returned,
+// when it was lent more than its share of the budget is now.
+func (c *Conn) fitWindow(s *Stream) {
+	b := c.pool.Budget()
+	if back := min(int32(b.Excess(int(s.lent))), s.owed); back > 0 {
+		s.resize(-back)
+		b.Return(int(back))
+		return
+	}
+	if !s.starved || s.size >= c.cfg.MaxWindow || s.held > s.size/4 {
+		return
+	}
+	if grow := min(s.size, c.cfg.MaxWindow-s.size); b.Lend(int(grow), int(s.lent)) {
+		s.resize(grow)
+	}
+}
+
+// resize changes a window and the credit that is due by n.
+func (s *Stream) resize(n int32) {
+	s.size += n
+	s.owed += n
+	s.lent += n
 }

@@ -14,6 +14,7 @@ type Stream struct {
 	size     int32 // of the window
 	held     int32 // handed to the owner, not passed on yet
 	owed     int32 // passed on, not returned by WINDOW_UPDATE yet
+	lent     int32 // of size: what the budget lent beyond the first window
 	starved  bool  // the peer used the window up: a larger one may help
 	recvEnd  bool  // END_STREAM was received
 	gotHead  bool  // the final response head was received (client role)

@@ -1,11 +1,16 @@
 // Package slab is a worker's memory for bytes that must outlive a turn:
 // leftovers, parked heads, stream queues, replay bodies. A Pool belongs to one
 // worker; its Budget (rule R4.2) is shared by all workers of a proxy.
+//
+// How much one stream or connection may keep depends on how much all keep: each
+// may have a part of what is free (the dynamic thresholds of shared-memory
+// switches: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6:2, 1998).
+// So a few that stop may keep much, many little each, and together they come
+// near the limit without reaching it.
 package slab
 
 import (
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/tulle-mesh/tulle/proxy/head"
 )
@@ -17,45 +22,8 @@ const (
 	keepEach = 1 << 20 // bytes kept per size
 )
 
-// Level says how full a Budget is.
-type Level uint8
-
-// Levels: over Half no window grows, over Full new streams are refused.
-const (
-	LevelNormal Level = iota
-	LevelHalf
-	LevelFull
-)
-
-// Budget bounds the bytes that all workers keep (rule R4.2). It does not refuse:
-// who is about to accept more work asks Level first.
-type Budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// NewBudget returns a budget of limit bytes.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
-
-// Level reports how full b is; a nil Budget is never full.
-func (b *Budget) Level() Level {
-	if b == nil {
-		return LevelNormal
-	}
-	switch u := b.used.Load(); {
-	case u > b.limit:
-		return LevelFull
-	case u > b.limit/2:
-		return LevelHalf
-	}
-	return LevelNormal
-}
-
-// Used returns the bytes in use, Limit the bound.
-func (b *Budget) Used() int64 { return b.used.Load() }
-
-// Limit returns the bound in bytes.
-func (b *Budget) Limit() int64 { return b.limit }
+// Most is the largest buffer that is kept for reuse: who needs more takes several.
+const Most = 1 << maxShift
 
 // Pool hands out byte buffers and counts what is out against its Budget. It is
 // not safe for concurrent use. A nil Pool allocates and counts nothing.
@@ -130,13 +98,16 @@ func (p *Pool) InUse() int64 {
 	return p.inUse
 }
 
-// Level reports how full the budget behind p is.
-func (p *Pool) Level() Level {
+// Budget is what p counts against; nil for none.
+func (p *Pool) Budget() *Budget {
 	if p == nil {
-		return LevelNormal
+		return nil
 	}
-	return p.budget.Level()
+	return p.budget
 }
+
+// Level reports how full the budget behind p is.
+func (p *Pool) Level() Level { return p.Budget().Level() }
 
 func (p *Pool) count(n int64) {
 	p.inUse += n

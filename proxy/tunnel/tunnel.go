@@ -71,7 +71,7 @@ func (e *end) Received(p []byte) {
 	o := e.other
 	o.count.Write(len(p))
 	o.c.Send(p)
-	if o.c.Buffered() > wire.High {
+	if o.c.Buffered() > o.c.High() {
 		e.c.Pause()
 	}
 }
@@ -88,7 +88,7 @@ func (e *end) EOF() {
 
 // Flushed implements wire.User: the other end may send on.
 func (e *end) Flushed(left int) {
-	if left < wire.Low {
+	if left < e.c.Low() {
 		e.other.c.Resume()
 	}
 }

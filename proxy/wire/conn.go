@@ -22,8 +22,8 @@ type Conn struct {
 	ready  func(error) // waits for connect or handshake; nil otherwise
 	timer  loop.Timer
 
-	plain []byte // plaintext waiting for encryption (TLS alone)
-	out   []byte // bytes waiting for the socket
+	plain buffer // plaintext waiting for encryption (TLS alone)
+	out   buffer // bytes waiting for the socket
 
 	state      state
 	dirty      bool
@@ -96,7 +96,14 @@ func (c *Conn) Closed() bool { return c.state >= stateLinger }
 func (c *Conn) Wrote() uint64 { return c.wrote }
 
 // Buffered is the number of bytes that have not left yet.
-func (c *Conn) Buffered() int { return len(c.plain) + len(c.out) }
+func (c *Conn) Buffered() int { return c.plain.n + c.out.n }
+
+// High is how many of its own bytes a source may have queued before it stops,
+// Low under how many it goes on (design-proxy.md, R4.2).
+func (c *Conn) High() int { return c.env.high() }
+
+// Low is the mark under which a source goes on.
+func (c *Conn) Low() int { return c.env.high() / 4 }
 
 // Ready implements loop.Handler.
 func (c *Conn) Ready(r loop.Ready) {
@@ -121,7 +128,7 @@ func (c *Conn) Ready(r loop.Ready) {
 // Probe reads now: it finds an end or an error that the poller has not told yet.
 // Its caller may be in the middle of another connection's bytes: it has a buffer
 // of its own.
-func (c *Conn) Probe() { c.readInto(c.env.probe) }
+func (c *Conn) Probe() { c.readInto(c.env.probe, ReadPerTurn) }
 
 // Pause stops reading until Resume.
 func (c *Conn) Pause() {
@@ -220,9 +227,8 @@ func (c *Conn) shut(reset bool) {
 	c.env.open--
 	c.user, c.filler, c.ready = nobody{}, nil, nil
 	p := c.env.Pool()
-	p.Put(c.plain)
-	p.Put(c.out)
-	c.plain, c.out = nil, nil
+	c.plain.clear(p)
+	c.out.clear(p)
 	if c.sess != nil {
 		c.sess.Close() // a step that runs elsewhere cleans up after itself
 	}

@@ -118,7 +118,7 @@ func (s *shake) done() {
 		return
 	}
 	if len(s.out) > 0 {
-		c.out = c.env.Pool().Append(c.out, s.out...)
+		c.out.append(s.out, c.env.Pool())
 		c.Dirty()
 	}
 	switch {

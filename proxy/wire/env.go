@@ -13,15 +13,18 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/slab"
 )
 
-// Marks of a connection's output buffer, in bytes: over High its sources stop,
-// under Low they resume.
+// Marks of a connection's output buffer, in bytes. Over High its sources stop,
+// while the budget is free; it falls to Least with what is left of the budget.
 const (
-	High = 256 << 10
-	Low  = 64 << 10
+	High  = 128 << 10
+	Least = 4 << 10
 )
 
 // ReadPerTurn is how much is read from one connection in one turn, in bytes.
 const ReadPerTurn = 64 << 10
+
+// leastRead is what is read at once while memory is short, in bytes: a record of TLS.
+const leastRead = 16 << 10
 
 // lastReads bounds how often a connection is read that cannot be written to.
 const lastReads = 16
@@ -70,11 +73,18 @@ func NewEnv(w *loop.Worker, maxHandshakes int) *Env {
 	return &Env{W: w, MaxHandshakes: maxHandshakes, read: make([]byte, ReadPerTurn), probe: make([]byte, 4<<10), plain: make([]byte, 32<<10)}
 }
 
-// cipherRoom is scratch memory in which n bytes of plaintext and of ciphertext fit as records, a key
-// update included: it must not be moved, since it is no buffer of the pool.
-func (e *Env) cipherRoom(n int) []byte {
+// high is the mark at which sources stop now.
+func (e *Env) high() int { return max(e.Pool().Budget().Share(High), Least) }
+
+// readRoom is the memory that one read goes to: what is read from a source that has just stopped has
+// to be kept too.
+func (e *Env) readRoom() []byte { return e.read[:min(max(e.high()/2, leastRead), len(e.read))] }
+
+// cipherRoom is scratch memory in which n bytes of plaintext and of ciphertext, in so many pieces, fit
+// as records, a key update included: it must not be moved, since it is no buffer of the pool.
+func (e *Env) cipherRoom(n, pieces int) []byte {
 	const record, overhead, spare = 16 << 10, 32, 256
-	need := n + (n/record+1)*overhead + spare
+	need := n + (n/record+pieces)*overhead + spare
 	if cap(e.cipher) < need {
 		e.cipher = make([]byte, 0, need)
 	}

@@ -8,11 +8,14 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/mtls"
 )
 
-// read takes at most ReadPerTurn bytes from the socket.
-func (c *Conn) read() { c.readInto(c.env.read) }
+// read takes at most ReadPerTurn bytes from the socket, less while memory is short.
+func (c *Conn) read() {
+	b := c.env.readRoom()
+	c.readInto(b, len(b))
+}
 
-func (c *Conn) readInto(buf []byte) {
-	for budget := ReadPerTurn; budget > 0 && c.readable(); {
+func (c *Conn) readInto(buf []byte, budget int) {
+	for budget > 0 && c.readable() {
 		n, err := c.sock.Read(buf)
 		if n > 0 {
 			budget -= n

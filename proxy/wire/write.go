@@ -12,8 +12,7 @@ func (c *Conn) Append(p []byte) {
 	if c.Closed() || len(p) == 0 {
 		return
 	}
-	b := c.target()
-	*b = c.env.Pool().Append(*b, p...)
+	c.target().append(p, c.env.Pool())
 	c.Dirty()
 }
 
@@ -23,34 +22,19 @@ func (c *Conn) Begin(n int) []byte {
 	if c.Closed() {
 		return nil
 	}
-	b := c.target()
-	if cap(*b)-len(*b) < n {
-		g := c.env.Pool().Get(len(*b) + n)
-		g = append(g, *b...)
-		c.env.Pool().Put(*b)
-		*b = g
-	}
-	return *b
+	return c.target().begin(n, c.env.Pool())
 }
 
-// End takes back what Begin lent. A buffer that outgrew its room is moved into
-// one that the pool knows.
+// End takes back what Begin lent.
 func (c *Conn) End(b []byte) {
-	t := c.target()
 	if c.Closed() {
 		return
 	}
-	if cap(b) == cap(*t) {
-		*t = b
-	} else {
-		g := append(c.env.Pool().Get(len(b)), b...)
-		c.env.Pool().Put(*t)
-		*t = g
-	}
+	c.target().end(b, c.env.Pool())
 	c.Dirty()
 }
 
-func (c *Conn) target() *[]byte {
+func (c *Conn) target() *buffer {
 	if c.sess != nil {
 		return &c.plain
 	}
@@ -93,7 +77,7 @@ func (c *Conn) Flush() {
 	if !c.write() || c.state == stateHandshake {
 		return
 	}
-	if len(c.out) == 0 {
+	if c.out.n == 0 {
 		fill := c.pull()
 		before += len(fill)
 		if !c.leave(fill) {
@@ -117,34 +101,43 @@ func (c *Conn) pull() []byte {
 // leave sends what waits, and fill after it, from where it lies: only what the
 // socket does not take is copied. It reports whether the connection stands.
 func (c *Conn) leave(fill []byte) bool {
-	if b := c.target(); len(fill) > 0 && len(*b) > 0 { // both: in as few records as can be
-		*b = c.env.Pool().Append(*b, fill...)
+	if b := c.target(); len(fill) > 0 && b.n > 0 { // both: in as few records as can be
+		b.append(fill, c.env.Pool())
 		fill = nil
 	}
 	if c.sess == nil {
 		return c.direct(fill)
 	}
-	p := fill
-	if len(c.plain) > 0 {
-		p = c.plain
-	}
-	if len(p) == 0 {
+	if c.plain.n+len(fill) == 0 {
 		c.takeCipher()
 		return c.write()
 	}
-	out, err := c.sess.Seal(c.env.cipherRoom(len(c.sess.Output())+len(p)), p)
+	out, err := c.seal(fill)
 	if err != nil {
 		c.fail(err)
 		return false
 	}
-	c.env.Pool().Put(c.plain)
-	c.plain = nil
 	return c.direct(out)
+}
+
+// seal encrypts fill, or what waits for encryption, in scratch memory.
+func (c *Conn) seal(fill []byte) (out []byte, err error) {
+	b := &c.plain
+	out = c.env.cipherRoom(len(c.sess.Output())+b.n+len(fill), 2+len(b.more))
+	if len(fill) > 0 {
+		return c.sess.Seal(out, fill)
+	}
+	for b.n > 0 && err == nil {
+		p := b.head()
+		out, err = c.sess.Seal(out, p)
+		b.drop(len(p), c.env.Pool())
+	}
+	return out, err
 }
 
 // direct writes p, behind what waits for the socket, and keeps what is left.
 func (c *Conn) direct(p []byte) bool {
-	if len(p) > 0 && len(c.out) == 0 && c.broken == nil {
+	if len(p) > 0 && c.out.n == 0 && c.broken == nil {
 		n, err := c.sock.Write(p)
 		c.wrote += uint64(n)
 		if err != nil && !errors.Is(err, loop.ErrAgain) {
@@ -153,14 +146,12 @@ func (c *Conn) direct(p []byte) bool {
 		}
 		p = p[n:]
 	}
-	if len(p) > 0 {
-		c.out = c.env.Pool().Append(c.out, p...)
-	}
+	c.out.append(p, c.env.Pool())
 	return c.write()
 }
 
 func (c *Conn) flushed(before int) {
-	if len(c.out) == 0 && len(c.plain) == 0 {
+	if c.Buffered() == 0 {
 		c.finish()
 		if c.state == stateClosed {
 			return
@@ -169,7 +160,7 @@ func (c *Conn) flushed(before int) {
 	if c.Buffered() < before {
 		c.user.Flushed(c.Buffered())
 	}
-	if c.filler != nil && len(c.out) == 0 && c.filler.Wants() {
+	if c.filler != nil && c.out.n == 0 && c.filler.Wants() {
 		c.env.W.Soon((*again)(c))
 	}
 }
@@ -182,20 +173,13 @@ func (a *again) Run() { (*Conn)(a).Dirty() }
 
 // fillNow queues the user's last output: nothing is pulled once the connection closes.
 func (c *Conn) fillNow() {
-	if fill := c.pull(); len(fill) > 0 {
-		b := c.target()
-		*b = c.env.Pool().Append(*b, fill...)
-	}
+	c.target().append(c.pull(), c.env.Pool())
 }
 
 // takeCipher moves what the session wants to send by itself behind out.
 func (c *Conn) takeCipher() {
 	if n := len(c.sess.Output()); n > 0 {
-		b := c.env.Pool().Get(len(c.out) + n)
-		b = append(b, c.out...)
-		b = c.sess.Take(b)
-		c.env.Pool().Put(c.out)
-		c.out = b
+		c.out.end(c.sess.Take(c.out.begin(n, c.env.Pool())), c.env.Pool())
 	}
 }
 
@@ -204,24 +188,21 @@ func (c *Conn) write() bool {
 	if c.broken != nil {
 		return false
 	}
-	for len(c.out) > 0 {
-		n, err := c.sock.Write(c.out)
+	for c.out.n > 0 {
+		p := c.out.head()
+		n, err := c.sock.Write(p)
 		c.wrote += uint64(n)
-		if n == len(c.out) {
-			c.env.Pool().Put(c.out)
-			c.out = nil
-			break
+		c.out.drop(n, c.env.Pool())
+		if n == len(p) || err == nil {
+			continue
 		}
-		c.out = c.out[:copy(c.out, c.out[n:])]
 		if errors.Is(err, loop.ErrAgain) {
 			break
 		}
-		if err != nil {
-			c.cannotWrite(err)
-			return false
-		}
+		c.cannotWrite(err)
+		return false
 	}
-	if full := len(c.out) > 0; full != c.wantOut {
+	if full := c.out.n > 0; full != c.wantOut {
 		c.wantOut = full
 		c.want()
 	}
@@ -275,7 +256,7 @@ func (c *Conn) finish() {
 		c.notified = true
 		c.sess.CloseNotify()
 		c.takeCipher()
-		if !c.write() || len(c.out) > 0 {
+		if !c.write() || c.out.n > 0 {
 			return
 		}
 	}
