@@ -75,11 +75,7 @@ func (o *outbound) resolved() {
 		return
 	}
 	n := &sniffer{s: o.s, c: o.c, side: o}
-	switch o.t.policy.Protocol {
-	case mesh.ProtocolOpaque, mesh.ProtocolTLS:
-		n.opaque = true
-	case mesh.ProtocolDetect, mesh.ProtocolHTTP, mesh.ProtocolHTTP1, mesh.ProtocolHTTP2, mesh.ProtocolGRPC:
-	}
+	n.declared(o.t.policy.Protocol)
 	n.start()
 }
 

@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"testing"
 	"time"
+
+	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
 // R2.5: a connection that was opened in advance on a port that speaks HTTP
@@ -95,4 +97,22 @@ func TestAPortThatSpokeHTTPMaySpeakFirst(t *testing.T) {
 			c.expect("220 ready\n")
 		}
 	})
+}
+
+// R2.4, R3.5: where the port is declared to be HTTP no server is asked whether it
+// speaks first, and a client that says nothing is an idle one.
+func TestASilentClientOfADeclaredHTTPPortIsIdle(t *testing.T) {
+	w := newWorld(t, shapeMesh, func(k *knobs) { k.policy.Protocol = mesh.ProtocolHTTP1 })
+	c := w.dial()
+	c.nothing(80 * time.Second)
+	w.noAccept()
+	c.send(get)
+	s := w.accept()
+	s.expect(w.request(get))
+	s.send(ok)
+	c.expect(ok)
+	c = w.dial()
+	w.run(91 * time.Second)
+	c.expectEOF()
+	w.noAccept()
 }

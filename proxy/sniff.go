@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/loop"
@@ -52,8 +53,9 @@ type sniffer struct {
 	c    *wire.Conn
 	side side
 	// tls: look for a ClientHello. opaque: the port is declared to be bytes.
+	// http: it is declared to be HTTP, whose servers do not speak first (R2.4).
 	// atOnce: the server side is connected at once (inside tulle/tcp, R2.5).
-	tls, opaque, atOnce bool
+	tls, opaque, http, atOnce bool
 
 	// owned by the worker
 	buf     []byte // client's bytes
@@ -85,17 +87,33 @@ func (n *sniffer) start() {
 	}
 }
 
+// silence is how long the client may say nothing.
 func (n *sniffer) silence() time.Duration {
-	if n.speaksHTTP() {
+	switch {
+	case n.http:
+		return n.s.p.cfg.Timeouts.Idle // R3.5
+	case n.speaksHTTP():
 		return silenceKnown
 	}
 	return n.s.p.cfg.Timeouts.Silence
 }
 
-// speaksHTTP reports whether the port was seen to speak HTTP of late.
+// speaksHTTP reports whether the port is declared to speak HTTP or was seen to
+// do so of late.
 func (n *sniffer) speaksHTTP() bool {
 	k := n.side.knownHTTP()
-	return k != 0 && n.s.now().Sub(k) < knownFor
+	return n.http || k != 0 && n.s.now().Sub(k) < knownFor
+}
+
+// declared takes what the control plane says of the port (R2.4).
+func (n *sniffer) declared(p mesh.Protocol) {
+	switch p {
+	case mesh.ProtocolOpaque, mesh.ProtocolTLS:
+		n.opaque = true
+	case mesh.ProtocolHTTP, mesh.ProtocolHTTP1, mesh.ProtocolHTTP2, mesh.ProtocolGRPC:
+		n.http = true
+	case mesh.ProtocolDetect:
+	}
 }
 
 func (n *sniffer) arm(kind uint8, d time.Duration) { n.s.w.Arm(&n.timer, n.s.now().Add(d), n, kind) }
@@ -175,13 +193,18 @@ func (n *sniffer) EOF() {
 		return
 	}
 	if len(n.buf) == 0 && !n.opaque && !n.atOnce && n.speaksHTTP() {
-		n.drop()
-		n.c.Close()
-		n.side.gone(n, "")
+		n.unused()
 		return
 	}
 	n.eof = true
 	n.toTunnel()
+}
+
+// unused ends a connection on which no request came.
+func (n *sniffer) unused() {
+	n.drop()
+	n.c.Close()
+	n.side.gone(n, "")
 }
 
 // Failed implements wire.User.
@@ -281,6 +304,8 @@ func (n *sniffer) Expired(_ *loop.Timer, kind uint8) {
 	case n.over:
 	case kind == timerUndecided:
 		n.fail("undecided for too long")
+	case n.http && len(n.buf) == 0:
+		n.unused()
 	default:
 		n.ask()
 	}
