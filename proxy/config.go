@@ -18,6 +18,9 @@ type Config struct {
 	// Outbound and Inbound are the listeners that traffic is redirected to; the
 	// zero value opens none (R1.2).
 	Outbound, Inbound netip.AddrPort
+	// OwnAddrs are this workload's addresses where inbound traffic is redirected: an endpoint that has
+	// one of them is this very workload (R1.4).
+	OwnAddrs []netip.Addr
 	// Upstreams and InboundPorts are explicit listeners for machines without a
 	// redirect.
 	Upstreams    []Upstream

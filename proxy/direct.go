@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/balance"
 	"github.com/tulle-mesh/tulle/proxy/budget"
@@ -14,7 +13,6 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
 	"github.com/tulle-mesh/tulle/proxy/mtls"
-	"github.com/tulle-mesh/tulle/proxy/policy"
 	"github.com/tulle-mesh/tulle/proxy/route"
 )
 
@@ -86,12 +84,13 @@ func (t *target) choose(x *exchange.Exchange, until mono.Time) {
 	e := t.pick(x)
 	if e == nil {
 		if !t.wait(waiter{x: x, until: until}) {
-			x.OpenFailed(exchange.Failure{Unprocessed: true, Final: true, Status: 503, Reason: t.whyNone()})
+			x.OpenFailed(t.nowhere(x))
 		}
 		return
 	}
 	u := t.endpoint(e)
-	if u.noTLS == mesh.NoTLSLoopback && !t.s.allowSelf(x, u) {
+	if reason := t.s.denySelf(u); reason != "" {
+		x.Answer(exchange.Answer{Status: 403, GRPC: 7, Reason: reason})
 		return
 	}
 	x.Att.Endpoint = e
@@ -106,16 +105,6 @@ func (t *target) choose(x *exchange.Exchange, until mono.Time) {
 	p := u.poolFor(e, x.Req.Version)
 	x.Att.Owner = p
 	p.Open(x)
-}
-
-// allowSelf checks the local policy for a request to oneself (R1.4).
-func (s *shard) allowSelf(x *exchange.Exchange, u *endpoint) bool {
-	id := s.p.deps.Credentials.Get().Identity
-	d := policy.Decide(s.inbound, u.addr.Port(), id)
-	if !d.Allow {
-		x.Answer(exchange.Answer{Status: 403, GRPC: 7, Reason: "denied by " + d.Policy + ": " + d.Reason})
-	}
-	return d.Allow
 }
 
 // pick chooses an endpoint that x has not failed on, or, when there is no

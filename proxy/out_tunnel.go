@@ -77,6 +77,10 @@ func (c *outTunnel) choose(until mono.Time) {
 func (c *outTunnel) dial(e *balance.Endpoint) {
 	s := c.o.s
 	c.e, c.u = e, c.b.endpoint(e)
+	if reason := s.denySelf(c.u); reason != "" {
+		c.fail(reason)
+		return
+	}
 	c.flight = e.StartTunnel(s.now())
 	if c.attempts < len(c.tried) {
 		c.tried[c.attempts] = e

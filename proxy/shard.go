@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/mtls"
+	"github.com/tulle-mesh/tulle/proxy/policy"
 	"github.com/tulle-mesh/tulle/proxy/transport"
 	"github.com/tulle-mesh/tulle/proxy/wire"
 )
@@ -104,12 +106,27 @@ func (s *shard) serverParams(f exchange.Front, peer bool) *exchange.ServerParams
 
 // ownApp says which application an endpoint is, when it is this very workload (R1.4).
 func (s *shard) ownApp(addr netip.AddrPort) (netip.AddrPort, bool) {
-	for _, m := range s.p.cfg.InboundPorts {
+	cfg := &s.p.cfg
+	for _, m := range cfg.InboundPorts {
 		if m.Listen == addr {
 			return m.App, true
 		}
 	}
-	return netip.AddrPort{}, false
+	// Where traffic is redirected all of the workload's ports are its application's.
+	return addr, cfg.Inbound.IsValid() && slices.Contains(cfg.OwnAddrs, addr.Addr())
+}
+
+// denySelf is why the local policy denies this workload one of its own ports, which is dialled past
+// the inbound side (R1.4); empty when it does not.
+func (s *shard) denySelf(u *endpoint) string {
+	if u.noTLS != mesh.NoTLSLoopback {
+		return ""
+	}
+	d := policy.Decide(s.inbound, u.addr.Port(), s.p.deps.Credentials.Get().Identity)
+	if d.Allow {
+		return ""
+	}
+	return "denied by " + d.Policy + ": " + d.Reason
 }
 
 // Expired implements loop.TimerHandler: what is no longer used is dropped.

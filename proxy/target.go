@@ -187,19 +187,34 @@ func (t *target) Expired(*loop.Timer, uint8) {
 }
 
 func (t *target) expireWaiter(w waiter) {
-	reason := t.whyNone()
 	switch {
 	case w.x != nil && !w.x.Finished():
-		w.x.OpenFailed(exchange.Failure{Unprocessed: true, Final: true, Status: 503, Reason: reason})
+		w.x.OpenFailed(t.nowhere(w.x))
 	case w.conn != nil && !w.conn.over:
-		w.conn.fail(reason)
+		w.conn.fail(t.whyNone())
 	}
 }
+
+// nowhere is why x has no endpoint (R8.1). Where its client's own target is a name that the control
+// plane knows nothing by, there is no route to anything (R8.4).
+func (t *target) nowhere(x *exchange.Exchange) exchange.Failure {
+	f := exchange.Failure{Unprocessed: true, Final: true, Status: 503, Reason: t.whyNone()}
+	if t.nameless() && x.Att.Route == "" {
+		f.Status = 404
+	}
+	return f
+}
+
+// nameless reports whether the control plane said that it knows nothing by the target's name.
+func (t *target) nameless() bool { return t.outside() && t.key.Name != "" }
 
 // whyNone says why there is no endpoint (R6.5).
 func (t *target) whyNone() string {
 	if !t.resolved() {
 		return "not resolved by the control plane within " + t.s.p.cfg.Timeouts.Resolve.String()
+	}
+	if t.nameless() {
+		return "no route: the control plane knows nothing by this name"
 	}
 	return "no ready endpoint: " + t.bal.WhyNone(t.s.now())
 }

@@ -91,6 +91,9 @@ func wire(set *settings, log *zap.Logger) (data run.Part, beside *run.Group, err
 	if err != nil {
 		return nil, nil, err
 	}
+	if set.proxy.OwnAddrs, err = set.ownAddrs(); err != nil {
+		return nil, nil, err
+	}
 	d := &discovery{}
 	p, err := proxy.New(set.proxy, proxy.Deps{
 		Log: log.Named("proxy"), Credentials: creds, Discovery: d,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -292,4 +293,23 @@ func duration(field func(*settings) *time.Duration) func(*settings, string) erro
 		*field(s) = d
 		return err
 	}
+}
+
+// ownAddrs are this machine's addresses but loopback, by which endpoints that are this very workload
+// are known (R1.4). A pod has no other: with explicit ports a machine may hold several workloads.
+func (s *settings) ownAddrs() ([]netip.Addr, error) {
+	if !s.proxy.Inbound.IsValid() {
+		return nil, nil
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("own addresses: %w", err)
+	}
+	var own []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() {
+			own = append(own, p.Addr().Unmap())
+		}
+	}
+	return own, nil
 }

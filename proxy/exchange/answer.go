@@ -30,6 +30,8 @@ func (f *Failure) answer() Answer {
 		a.Status = 504
 	case f.Timeout:
 		a.Status, a.GRPC = 504, 4
+	case f.Status == 404: // R8.4
+		a.Status, a.GRPC = 404, 5
 	case f.Status != 0:
 		a.Status = f.Status
 	}

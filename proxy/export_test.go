@@ -1,0 +1,11 @@
+package proxy
+
+import "github.com/tulle-mesh/tulle/proxy/metrics"
+
+// Counts are the workers' metrics between two turns of a simulation, where nobody else runs.
+func (p *Proxy) Counts() (all []*metrics.Snapshot) {
+	for _, s := range p.shards {
+		all = append(all, s.snapshot())
+	}
+	return all
+}
