@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tulle-mesh/tulle/cli/check"
 	"github.com/tulle-mesh/tulle/cli/cluster"
 	"github.com/tulle-mesh/tulle/cli/completion"
 	"github.com/tulle-mesh/tulle/cli/console"
@@ -94,6 +95,7 @@ func New(h Host) *cobra.Command {
 func commands(a *cluster.Access, con *console.Console) []*cobra.Command {
 	return []*cobra.Command{
 		demo.New(con),
+		check.New(a, con),
 		install.New(a, con),
 		upgrade.New(a, con),
 		prune.New(a, con),

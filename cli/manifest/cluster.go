@@ -35,6 +35,11 @@ func resource(k *cluster.Cluster, o *unstructured.Unstructured) dynamic.Resource
 	return k.Dynamic.Resource(plural)
 }
 
+// Get reads the object that o is a description of.
+func Get(ctx context.Context, k *cluster.Cluster, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return resource(k, o).Get(ctx, o.GetName(), getOptions)
+}
+
 // Read says what is installed; nil: nothing.
 func Read(ctx context.Context, k *cluster.Cluster) (*Installed, error) {
 	cm, err := k.Kube.CoreV1().ConfigMaps(k.Tulle).Get(ctx, mesh.Config, getOptions)

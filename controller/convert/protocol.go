@@ -38,6 +38,12 @@ var protocols = map[string]mesh.Protocol{
 	"elasticsearch-node": mesh.ProtocolOpaque,
 }
 
+// IsKnownProtocol reports whether Tulle knows an appProtocol, for those who warn of the others.
+func IsKnownProtocol(name string) bool {
+	_, ok := protocols[strings.ToLower(name)]
+	return ok
+}
+
 // protocol reads an appProtocol; one that is not known is detected, and said to be.
 func (p *problems) protocol(field string, name *string) mesh.Protocol {
 	if name == nil || *name == "" {
