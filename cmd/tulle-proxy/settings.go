@@ -75,7 +75,7 @@ func table() []setting {
 		{"TULLE_MAX_HEADER_BYTES", "65536", "A head, in bytes (R1.5).", number(1<<10, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Heads.HeaderBytes })},
 		{"TULLE_MAX_HEADER_COUNT", "256", "Fields of a head (R1.5).", number(8, 1<<14, func(s *settings) *int { return &s.proxy.Limits.Heads.HeaderCount })},
 		{"TULLE_MAX_TARGET_BYTES", "32768", "A request target, in bytes (R1.5).", number(256, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Heads.TargetBytes })},
-		{"TULLE_BUFFER_BYTES", "67108864", "What is kept for streams, parked heads and replays, in bytes (R4.2).", setBuffer},
+		{"TULLE_BUFFER_BYTES", "", "What is kept for streams, parked heads and replays, in bytes (R4.2). Empty: 64 MiB, or a quarter of the memory limit where that is less.", setBuffer},
 		{"TULLE_MEMORY_LIMIT", "", "At 85 % of it, in bytes, new work is shed (R1.6). Empty: GOMEMLIMIT, and none without one.", setMemory},
 		{"TULLE_CONNECT_TIMEOUT", "1s", "Connecting to an endpoint (R7.4).", duration(func(s *settings) *time.Duration { return &s.proxy.Timeouts.Connect })},
 		{"TULLE_APP_CONNECT_TIMEOUT", "300ms", "Connecting to the application (R7.4).", duration(func(s *settings) *time.Duration { return &s.proxy.Timeouts.ConnectApp })},
@@ -95,7 +95,7 @@ func table() []setting {
 		{"TULLE_LOG_LEVEL", "info", "`debug`, `info`, `warn` or `error`.", func(s *settings, v string) error { s.logLevel = v; return nil }},
 		{"TULLE_LOG_FORMAT", "json", "`json` or `plain`.", func(s *settings, v string) error { s.logFormat = v; return nil }},
 		{"TULLE_POLL_HOLD", "500us", "How long a worker waits with its processor after the last event before it parks; negative never.", duration(func(s *settings) *time.Duration { return &s.hold })},
-		{"TULLE_GC_PERCENT", "100", "The collector's GOGC.", number(10, 1000, func(s *settings) *int { return &s.gcPercent })},
+		{"TULLE_GC_PERCENT", "50", "The collector's GOGC.", number(10, 1000, func(s *settings) *int { return &s.gcPercent })},
 	}
 }
 
