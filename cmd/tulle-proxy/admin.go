@@ -13,6 +13,7 @@ import (
 	"github.com/tulle-mesh/tulle/internal/run"
 	"github.com/tulle-mesh/tulle/proxy"
 	"github.com/tulle-mesh/tulle/proxy/admin"
+	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 	"github.com/tulle-mesh/tulle/proxy/identity"
 	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
@@ -27,6 +28,7 @@ type adminParts struct {
 	reg     *prometheus.Registry
 	process *metrics.Process
 	p       *proxy.Proxy
+	end     context.CancelFunc // begins the proxy's end
 	ident   *identity.Client
 	log     *zap.Logger
 }
@@ -34,6 +36,10 @@ type adminParts struct {
 // part serves the door and keeps its health true.
 func (a adminParts) part() run.Part {
 	return run.Func(func(ctx context.Context) error {
+		probes, err := probe.New(a.set.probes, a.set.podIPs)
+		if err != nil {
+			return err
+		}
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.set.admin.String())
 		if err != nil {
 			return fmt.Errorf("listen: %w", err)
@@ -44,10 +50,18 @@ func (a adminParts) part() run.Part {
 		g := &run.Group{}
 		g.Add("health", run.Func(func(ctx context.Context) error { return a.watch(ctx, health) }))
 		g.Add("serve", run.Func(func(ctx context.Context) error {
-			return admin.Serve(ctx, l, admin.Config{Log: a.log, Health: health, Look: func() { a.look(health) }, Gatherer: a.gatherer(), Debug: a.p})
+			return admin.Serve(ctx, l, admin.Config{Log: a.log, Health: health, Look: func() { a.look(health) }, Gatherer: a.gatherer(), Debug: a.p, Probes: probes, Shutdown: a.shutdown()})
 		}))
 		return g.Run(ctx)
 	})
+}
+
+// shutdown is what POST /shutdown does; nil, the default: there is none (R11.3).
+func (a adminParts) shutdown() func() {
+	if a.set.shutdown {
+		return a.end
+	}
+	return nil
 }
 
 // gatherer is the registry, with what the process knows brought up to date.

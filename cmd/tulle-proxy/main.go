@@ -28,9 +28,12 @@ func main() {
 }
 
 func command(ctx context.Context, args []string, s run.Streams) error {
-	if len(args) == 1 && args[0] == "version" {
+	switch {
+	case len(args) == 1 && args[0] == "version":
 		fmt.Fprintln(s.Out, version.String())
 		return nil
+	case len(args) > 0 && args[0] == "await":
+		return await(ctx, args[1:], s)
 	}
 	if len(args) != 0 {
 		return &run.ExitError{Code: 2, Err: fmt.Errorf("unexpected argument %q: settings come from the environment, see docs/proxy.md", args[0])}
@@ -44,7 +47,9 @@ func command(ctx context.Context, args []string, s run.Streams) error {
 		return &run.ExitError{Code: 2, Err: err}
 	}
 	tune(&set)
-	data, beside, err := wire(&set, log)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	data, beside, err := wire(&set, log, end)
 	if err != nil {
 		return err
 	}
@@ -80,8 +85,8 @@ func tune(set *settings) {
 	}
 }
 
-// wire builds the parts and connects them.
-func wire(set *settings, log *zap.Logger) (data run.Part, beside *run.Group, err error) {
+// wire builds the parts and connects them; end begins the proxy's end.
+func wire(set *settings, log *zap.Logger, end context.CancelFunc) (data run.Part, beside *run.Group, err error) {
 	reg := prometheus.NewRegistry()
 	creds := mtls.NewCredentials(time.Now)
 	ident, err := identity.New(identity.Config{
@@ -109,6 +114,6 @@ func wire(set *settings, log *zap.Logger) (data run.Part, beside *run.Group, err
 	beside = &run.Group{}
 	beside.Add("identity", ident)
 	beside.Add("discover", after(ident.Certified(), d.client))
-	beside.Add("admin", adminParts{set: set, reg: reg, process: counts.Process(), p: p, ident: ident, log: log.Named("admin")}.part())
+	beside.Add("admin", adminParts{set: set, reg: reg, process: counts.Process(), p: p, end: end, ident: ident, log: log.Named("admin")}.part())
 	return p, beside, nil
 }

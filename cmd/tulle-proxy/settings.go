@@ -16,6 +16,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/proxy"
+	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 )
 
 // settings are what the environment says.
@@ -33,6 +34,9 @@ type settings struct {
 	logFormat       string
 	hold            time.Duration
 	gcPercent       int
+	podIPs          []netip.Addr
+	probes          probe.Set
+	shutdown        bool
 }
 
 // setting is one variable of the environment. docs/proxy.md holds the same
@@ -55,7 +59,10 @@ func table() []setting {
 		{"TULLE_IDENTITY_NAME", "", "The identity service's SPIFFE ID. Required.", func(s *settings, v string) error { return identityOf(&s.identityName, v) }},
 		{"TULLE_DESTINATION_ADDR", "", "The destination service, `host:port`. Required.", func(s *settings, v string) error { s.destinationAddr = v; return nil }},
 		{"TULLE_DESTINATION_NAME", "", "The destination service's SPIFFE ID. Required.", func(s *settings, v string) error { return identityOf(&s.destinationName, v) }},
-		{"TULLE_ADMIN_LISTEN", "0.0.0.0:4191", "Address of /ready, /live, /metrics, and of /debug for loopback alone (R12.5).", func(s *settings, v string) error { return addr(&s.admin, v) }},
+		{"TULLE_ADMIN_LISTEN", "0.0.0.0:4191", "Address of /ready, /live, /metrics, /probe, and of /debug for loopback alone (R12.5).", func(s *settings, v string) error { return addr(&s.admin, v) }},
+		{"TULLE_POD_IPS", "", "The pod's addresses, comma-separated: where the application is probed.", setPodIPs},
+		{"TULLE_PROBES", "", "The application's probes, in JSON, as the injector wrote them; performed at `/probe/<container>/<kind>` (R9.3).", setProbes},
+		{"TULLE_SHUTDOWN", "off", "`on`: POST /shutdown from loopback, with the header `Tulle-Shutdown: 1`, ends the proxy (R11.3).", toggle(func(s *settings, on bool) { s.shutdown = on })},
 		{"TULLE_OUTBOUND_LISTEN", "", "Listener that the application's connections are redirected to (4140). Empty: none.", func(s *settings, v string) error { return addr(&s.proxy.Outbound, v) }},
 		{"TULLE_INBOUND_LISTEN", "", "Listener that connections from the network are redirected to (4143). Empty: none.", func(s *settings, v string) error { return addr(&s.proxy.Inbound, v) }},
 		{"TULLE_UPSTREAMS", "", "Explicit upstreams for machines without a redirect, `listen=target,…`: `127.0.0.1:9001=catalog.shop:80`.", setUpstreams},
@@ -134,6 +141,7 @@ func (s *settings) missing() []error {
 	need("TULLE_IDENTITY_NAME", s.identityName != "")
 	need("TULLE_DESTINATION_ADDR", s.destinationAddr != "")
 	need("TULLE_DESTINATION_NAME", s.destinationName != "")
+	need("TULLE_POD_IPS", len(s.probes) == 0 || len(s.podIPs) > 0)
 	return errs
 }
 
@@ -171,10 +179,25 @@ func identityOf(p *mesh.Identity, v string) error {
 	return err
 }
 
+// addr reads a listener's address. The one for all addresses of both families stands for IPv4's alone on a
+// kernel without IPv6: the injector cannot know which kernel a pod will meet.
 func addr(p *netip.AddrPort, v string) error {
 	a, err := netip.ParseAddrPort(v)
+	if err == nil && a.Addr() == netip.IPv6Unspecified() && !hasIPv6() {
+		a = netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port())
+	}
 	*p = a
 	return err
+}
+
+// hasIPv6 reports whether the kernel can listen at [::].
+func hasIPv6() bool {
+	l, err := net.Listen("tcp6", "[::]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func setWorkload(s *settings, v string) error {
@@ -264,6 +287,22 @@ func setMemory(s *settings, v string) error {
 	}
 	s.proxy.MemoryLimit = n
 	return nil
+}
+
+func setPodIPs(s *settings, v string) error {
+	for one := range strings.SplitSeq(v, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(one))
+		if err != nil {
+			return err
+		}
+		s.podIPs = append(s.podIPs, a)
+	}
+	return nil
+}
+
+func setProbes(s *settings, v string) (err error) {
+	s.probes, err = probe.Parse(v)
+	return err
 }
 
 func toggle(set func(s *settings, on bool)) func(*settings, string) error {

@@ -89,7 +89,7 @@ func TestBadSettingsNameTheVariable(t *testing.T) {
 	for name, value := range map[string]string{
 		"TULLE_IDENTITY": "web", "TULLE_WORKLOAD": "web", "TULLE_UPSTREAMS": "9001", "TULLE_INBOUND_PORTS": "1=2",
 		"TULLE_WORKERS": "0", "TULLE_MTLS": "maybe", "TULLE_BALANCING": "best", "TULLE_CONNECT_TIMEOUT": "1",
-		"TULLE_CLUSTER_NETWORKS": "10.0.0.0", "TULLE_BUFFER_BYTES": "1", "TULLE_ADMIN_LISTEN": ":4191",
+		"TULLE_CLUSTER_NETWORKS": "10.0.0.0", "TULLE_BUFFER_BYTES": "1", "TULLE_POD_IPS": "pod", "TULLE_PROBES": "[]", "TULLE_SHUTDOWN": "yes", "TULLE_ADMIN_LISTEN": ":4191",
 	} {
 		env := complete()
 		env[name] = value

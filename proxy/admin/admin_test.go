@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/leak"
 	"github.com/tulle-mesh/tulle/proxy/admin"
+	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
@@ -104,6 +106,36 @@ func TestOffLoopbackOnlyHealthAndMetrics(t *testing.T) { // R12.5
 		got, body := c.do(cfg)
 		if got != c.want && !(c.want == 403 && got == 307 && !strings.Contains(body, "web.shop")) {
 			t.Errorf("%s %s from %q, host %q: %d, want %d", c.method, c.path, c.from, c.host, got, c.want)
+		}
+	}
+}
+
+// TestProbesAreServedToEverybody: the kubelet of the node asks, and no policy applies to it.
+func TestProbesAreServedToEverybody(t *testing.T) { // R9.3, R12.5
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "agent "+r.UserAgent(), http.StatusTeapot)
+	}))
+	defer app.Close()
+	at := netip.MustParseAddrPort(app.Listener.Addr().String())
+	probes, err := probe.New(probe.Set{"web/readiness": {HTTP: &probe.HTTP{Port: at.Port()}}}, []netip.Addr{at.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config()
+	for _, c := range []struct {
+		path   string
+		probes *probe.Prober
+		want   int
+		body   string
+	}{
+		{"/probe/web/readiness", probes, http.StatusTeapot, "agent \n"},
+		{"/probe/web/liveness", probes, http.StatusNotFound, "the pod was injected without this probe\n"},
+		{"/probe/web", probes, http.StatusForbidden, "from loopback only\n"},
+		{"/probe/web/readiness", nil, http.StatusForbidden, "from loopback only\n"},
+	} {
+		cfg.Probes = c.probes
+		if status, body := (call{method: "GET", path: c.path, from: far}).do(cfg); status != c.want || body != c.body {
+			t.Errorf("%s: %d %q, want %d %q", c.path, status, body, c.want, c.body)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tulle-mesh/tulle/internal/logkey"
+	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 )
 
 // ShutdownHeader must be on POST /shutdown, so that no page that a browser shows can send it.
@@ -36,6 +37,8 @@ type Config struct {
 	Gatherer prometheus.Gatherer // required
 	// Debug is what /debug/targets, /debug/endpoints and /debug/policies show; nil: they are not there.
 	Debug Debug
+	// Probes are the application's, performed for the kubelet (rule R9.3); nil: there are none.
+	Probes *probe.Prober
 	// Shutdown begins the end of the proxy (rule R11.3: for Jobs without native sidecars); nil, the
 	// default: there is no /shutdown.
 	Shutdown func()
@@ -49,6 +52,9 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: promLog{cfg.Log}, ErrorHandling: promhttp.ContinueOnError,
 	}))
+	if cfg.Probes != nil {
+		mux.HandleFunc("GET /probe/{container}/{kind}", cfg.probe)
+	}
 	mux.Handle("/", loopbackOnly(cfg.private()))
 	return mux
 }
@@ -82,6 +88,16 @@ func (cfg Config) ready(w http.ResponseWriter, _ *http.Request) {
 		status = http.StatusServiceUnavailable
 	}
 	text(w, status, body)
+}
+
+// probe performs one probe of the application's.
+func (cfg Config) probe(w http.ResponseWriter, r *http.Request) {
+	result, ok := cfg.Probes.Perform(r.Context(), r.PathValue("container")+"/"+r.PathValue("kind"), r.UserAgent())
+	if !ok {
+		text(w, http.StatusNotFound, "the pod was injected without this probe\n")
+		return
+	}
+	text(w, result.Status, result.Body)
 }
 
 func (cfg Config) show(what func(context.Context) (any, error)) http.HandlerFunc {

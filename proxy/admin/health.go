@@ -1,7 +1,7 @@
 // Package admin is the proxy's own door at port 4191: ordinary net/http beside the workers. From
-// anywhere it serves /ready, /live and /metrics; everything that tells more, or does something, is for
-// loopback alone (rule R12.5): a heap dump holds keys. /probe comes with the injector that rewrites
-// probes to it (rule R9.3).
+// anywhere it serves /ready, /live, /metrics and /probe; everything that tells more, or does something, is for
+// loopback alone (rule R12.5): a heap dump holds keys. /probe performs
+// the application's probes for the kubelet (rule R9.3).
 package admin
 
 import (

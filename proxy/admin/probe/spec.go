@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 )
@@ -103,7 +102,7 @@ func (s *Spec) check() error {
 	if s.HTTP != nil {
 		n, port = n+1, s.HTTP.Port
 		for _, h := range s.HTTP.Headers {
-			if h.Name == "" || strings.ContainsAny(h.Name+h.Value, "\r\n\x00") || http.CanonicalHeaderKey(h.Name) == "" {
+			if h.Name == "" || strings.ContainsAny(h.Name+h.Value, "\r\n\x00") {
 				return fmt.Errorf("%q is no header", h.Name)
 			}
 		}
