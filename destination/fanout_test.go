@@ -130,7 +130,7 @@ func BenchmarkPlan(b *testing.B) {
 	terminate(store, 1)
 	for b.Loop() {
 		s := &subject{id: 1, target: catalogTarget, acked: told{version: base}}
-		if _, ok := s.next(store.Snapshot(), time.Time{}); !ok {
+		if _, ok := s.next(store.Snapshot(), "", time.Time{}); !ok {
 			b.Fatal("nothing to say")
 		}
 	}

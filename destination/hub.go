@@ -1,6 +1,7 @@
 package destination
 
 import (
+	"net/netip"
 	"sync"
 
 	"github.com/tulle-mesh/tulle/controller/state"
@@ -12,6 +13,7 @@ type hub struct {
 	mu      sync.Mutex // guards all
 	streams map[*stream]bool
 	targets map[mesh.Target]map[*subject]bool
+	addrs   map[netip.Addr]map[*subject]bool // those whose target is an address
 	// workloads are the streams by the workload that they asked to be; those that named none are
 	// under the empty name.
 	workloads map[state.Name]map[*stream]bool
@@ -21,6 +23,7 @@ func newHub() *hub {
 	return &hub{
 		streams:   make(map[*stream]bool),
 		targets:   make(map[mesh.Target]map[*subject]bool),
+		addrs:     make(map[netip.Addr]map[*subject]bool),
 		workloads: make(map[state.Name]map[*stream]bool),
 	}
 }
@@ -38,7 +41,7 @@ func (h *hub) leave(st *stream, subjects []*subject) {
 	delete(h.streams, st)
 	remove(h.workloads, st.asked, st)
 	for _, s := range subjects {
-		remove(h.targets, s.target, s)
+		h.drop(s)
 	}
 }
 
@@ -46,12 +49,23 @@ func (h *hub) subscribe(s *subject) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	add(h.targets, s.target, s)
+	if s.target.Addr.IsValid() {
+		add(h.addrs, s.target.Addr.Addr(), s)
+	}
 }
 
 func (h *hub) unsubscribe(s *subject) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.drop(s)
+}
+
+// drop is called with mu held.
+func (h *hub) drop(s *subject) {
 	remove(h.targets, s.target, s)
+	if s.target.Addr.IsValid() {
+		remove(h.addrs, s.target.Addr.Addr(), s)
+	}
 }
 
 // spread queues what changed on every stream that cares.
@@ -60,6 +74,11 @@ func (h *hub) spread(d state.Dirty) {
 	defer h.mu.Unlock()
 	for t := range d.Targets {
 		for s := range h.targets[t] {
+			s.stream.queue(s)
+		}
+	}
+	for a := range d.Addrs {
+		for s := range h.addrs[a] {
 			s.stream.queue(s)
 		}
 	}

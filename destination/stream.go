@@ -203,12 +203,20 @@ func (st *stream) next() (p plan, ok, more bool) {
 	if s == st.inbound {
 		p, ok = st.nextInbound(snap, now)
 	} else {
-		p, ok = s.next(snap, now)
+		p, ok = s.next(snap, st.node(snap), now)
 	}
 	if !ok && !s.inFlight {
 		s.since = time.Time{}
 	}
 	return p, ok, true
+}
+
+// node is where the caller runs; "" is not known. A Service may be local to it.
+func (st *stream) node(snap *state.Snapshot) string {
+	if w := snap.Workload(st.asked); w != nil && w.Identity == st.identity {
+		return w.Node
+	}
+	return ""
 }
 
 // nextInbound plans the inbound policy, or refuses it, once for each cause.

@@ -56,13 +56,13 @@ type plan struct {
 	digest  bool // only the digest of sent
 }
 
-// next decides what to say of a target now, and notes it as sent. It is not ok when there is
-// nothing to say.
-func (s *subject) next(snap *state.Snapshot, now time.Time) (p plan, ok bool) {
+// next decides what to say of a target now to a client on a node, and notes it as sent. It is not ok
+// when there is nothing to say.
+func (s *subject) next(snap *state.Snapshot, node string, now time.Time) (p plan, ok bool) {
 	if s.inFlight && !s.force {
 		return plan{}, false // the answer will queue it again
 	}
-	table, since := snap.Resolve(s.target)
+	table, since := snap.ResolveFor(s.target, node)
 	if table == nil {
 		return s.nextUnknown(snap, now)
 	}

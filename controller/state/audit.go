@@ -36,6 +36,9 @@ type audit struct {
 func (s *Snapshot) audit() *audit {
 	a := &audit{fresh: s.rederive(), tables: make(map[Key]bool), dirty: newDirty()}
 	for _, pair := range join(s.derived.tables, a.fresh.derived.tables) {
+		if pair[1] == nil && pair[0].Key.Node != "" && pair[0].Len() == 0 {
+			continue // a node's last endpoint went; its clients stand on this table
+		}
 		if !sameTable(pair[0], pair[1]) {
 			t := pair[0]
 			if t == nil {
@@ -46,9 +49,16 @@ func (s *Snapshot) audit() *audit {
 		}
 	}
 	for k, pair := range join(s.derived.fronts, a.fresh.derived.fronts) {
-		if pair[0].Key != pair[1].Key {
+		if pair[0].Key != pair[1].Key || pair[0].rank != pair[1].rank {
 			a.dirty.Targets[targetOf([]byte(k))] = true
 			a.problem("target", targetOf([]byte(k)).String())
+		}
+	}
+	for k, pair := range join(s.derived.pods, a.fresh.derived.pods) {
+		if pair[0].Workload != pair[1].Workload {
+			ip := addrOf([]byte(k))
+			a.dirty.Addrs[ip] = true
+			a.problem("pod address", ip.String())
 		}
 	}
 	for k, pair := range join(s.derived.inbound, a.fresh.derived.inbound) {
@@ -125,6 +135,7 @@ func (a *audit) repaired(now *Snapshot) (*Snapshot, Dirty) {
 		if a.tables[t.Key] {
 			fixed := *t
 			fixed.Version, fixed.PolicyVersion, fixed.logStart, fixed.log = next.Version, next.Version, next.Version, nil
+			fixed.created = next.Version
 			tables.Insert(t.Key.bytes(), &fixed)
 		} else {
 			tables.Insert(t.Key.bytes(), now.Table(t.Key))
@@ -136,7 +147,7 @@ func (a *audit) repaired(now *Snapshot) (*Snapshot, Dirty) {
 	for t, f := range a.fresh.Targets() {
 		old, ok := now.derived.fronts.Get(targetKey(t))
 		if !ok || old.Key != f.Key {
-			old = Front{Key: f.Key, Since: next.Version}
+			old = Front{Key: f.Key, Since: next.Version, rank: f.rank}
 		}
 		fronts.Insert(targetKey(t), old)
 		if a.tables[f.Key] {
@@ -144,6 +155,19 @@ func (a *audit) repaired(now *Snapshot) (*Snapshot, Dirty) {
 		}
 	}
 	next.derived.fronts = fronts.Commit()
+
+	pods := next.derived.pods.Txn()
+	for k, pair := range join(now.derived.pods, a.fresh.derived.pods) {
+		if f := pair[1]; f.Workload != (Name{}) {
+			if pair[0].Workload == f.Workload {
+				f.Since = pair[0].Since
+			} else {
+				f.Since = next.Version
+			}
+			pods.Insert([]byte(k), f)
+		}
+	}
+	next.derived.pods = pods.Commit()
 
 	inbound := next.derived.inbound.Txn()
 	for w := range a.fresh.Workloads() {

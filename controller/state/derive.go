@@ -11,12 +11,15 @@ import (
 
 // What follows from rows, as pure functions: the incremental writer and Audit share them.
 
-// Listens yields every address of a workload.
+// Listens yields every address of a workload; with port 0 an address whose every port it is.
 func (w *Workload) Listens() iter.Seq[netip.AddrPort] {
 	return func(yield func(netip.AddrPort) bool) {
-		for _, p := range w.Ports {
-			for _, ip := range w.Addrs {
-				if !yield(netip.AddrPortFrom(ip, p.Port)) {
+		for _, ip := range w.Addrs {
+			if w.Pod && !yield(netip.AddrPortFrom(ip, 0)) {
+				return
+			}
+			for _, p := range w.Ports {
+				if !w.Pod && !yield(netip.AddrPortFrom(ip, p.Port)) {
 					return
 				}
 			}
@@ -24,11 +27,23 @@ func (w *Workload) Listens() iter.Seq[netip.AddrPort] {
 	}
 }
 
+// listens is Listens of what leads to the workload.
+func (w *Workload) listens() iter.Seq[netip.AddrPort] {
+	if w.HostNetwork {
+		return func(func(netip.AddrPort) bool) {}
+	}
+	return w.Listens()
+}
+
+// port is a port of a workload. A pod has every port.
 func (w *Workload) port(number uint16) *WorkloadPort {
 	for i := range w.Ports {
 		if w.Ports[i].Port == number {
 			return &w.Ports[i]
 		}
+	}
+	if w.Pod {
+		return &WorkloadPort{Port: number}
 	}
 	return nil
 }
@@ -63,11 +78,17 @@ func (s *Service) Selects(w *Workload) bool {
 	return true
 }
 
-func (p ServicePort) leadsTo(w *WorkloadPort) bool {
-	if p.TargetName != "" {
-		return p.TargetName == w.Name
+// leadsTo is the port of a workload that a Service's port leads to; nil for none.
+func (p ServicePort) leadsTo(w *Workload) *WorkloadPort {
+	if p.TargetName == "" {
+		return w.port(p.Target)
 	}
-	return p.Target == w.Port
+	for i := range w.Ports {
+		if w.Ports[i].Name == p.TargetName {
+			return &w.Ports[i]
+		}
+	}
+	return nil
 }
 
 // ProtocolOf is what a port of a Service speaks, strongest word first (rule R2.4).
@@ -126,7 +147,7 @@ func (s Settings) identityOf(w *Workload, p *WorkloadPort) (mesh.Identity, mesh.
 		return "", mesh.NoTLSDisabled
 	case !w.Proxied || w.Identity == "":
 		return "", mesh.NoTLSNotMeshed
-	case p.Skipped:
+	case p.Skipped || contains(w.Skipped, p.Port):
 		return "", mesh.NoTLSSkipped
 	}
 	return w.Identity, mesh.NoTLSNone
@@ -135,19 +156,18 @@ func (s Settings) identityOf(w *Workload, p *WorkloadPort) (mesh.Identity, mesh.
 // selected yields the endpoints that a workload adds to a Service's port.
 func (s Settings) selected(svc *Service, p ServicePort, w *Workload, ns *Namespace) iter.Seq[*mesh.Endpoint] {
 	return func(yield func(*mesh.Endpoint) bool) {
+		to := p.leadsTo(w)
+		if to == nil || w.Pod {
+			return // a pod is an endpoint where a slice says so
+		}
 		said := s.protocolOf(svc, ns, p)
-		for i := range w.Ports {
-			if !p.leadsTo(&w.Ports[i]) {
-				continue
+		for _, ip := range w.Addrs {
+			e := s.rowOf(w, ns, netip.AddrPortFrom(ip, to.Port), said)
+			if svc.SameZone {
+				e.ForZones = e.Zone
 			}
-			for _, ip := range w.Addrs {
-				e := s.rowOf(w, ns, netip.AddrPortFrom(ip, w.Ports[i].Port), said)
-				if svc.SameZone {
-					e.ForZones = e.Zone
-				}
-				if !yield(&e) {
-					return
-				}
+			if !yield(&e) {
+				return
 			}
 		}
 	}
@@ -257,24 +277,50 @@ func (s Settings) inboundOf(w *Workload, ns *Namespace, said map[uint16]mesh.Pro
 			ports[p.Port] = p.Default
 		}
 	}
-	for i := range w.Ports {
-		p := &w.Ports[i]
-		d, own := ports[p.Port]
-		delete(ports, p.Port)
-		protocol := s.speaks(w, ns, p, said[p.Port])
+	for number := range s.spoken(w, ns, said) {
+		p := w.port(number)
+		d, own := ports[number]
+		delete(ports, number)
+		protocol := s.speaks(w, ns, p, said[number])
 		if !own && protocol == mesh.ProtocolDetect {
 			continue
 		}
 		if !own {
 			d = policy.Default
 		}
-		policy.Ports = append(policy.Ports, mesh.PortPolicy{Port: p.Port, Default: d, Protocol: protocol})
+		policy.Ports = append(policy.Ports, mesh.PortPolicy{Port: number, Default: d, Protocol: protocol})
 	}
 	for port, d := range ports { // of ports that the workload does not list
 		policy.Ports = append(policy.Ports, mesh.PortPolicy{Port: port, Default: d})
 	}
 	slices.SortFunc(policy.Ports, func(a, b mesh.PortPolicy) int { return cmp.Compare(a.Port, b.Port) })
 	return policy
+}
+
+// maxOpaque bounds how many ports of ranges an inbound policy names: it has no ranges.
+const maxOpaque = 1024
+
+// spoken are the ports of a workload of which somebody says what they speak. Of a pod that may be
+// ports that its spec does not have.
+func (s Settings) spoken(w *Workload, ns *Namespace, said map[uint16]mesh.Protocol) map[uint16]bool {
+	numbers := make(map[uint16]bool, len(w.Ports))
+	for _, p := range w.Ports {
+		numbers[p.Port] = true
+	}
+	if !w.Pod {
+		return numbers
+	}
+	for number := range said {
+		numbers[number] = true
+	}
+	left := maxOpaque
+	for _, r := range slices.Concat(firstSaid(w.Rules.Opaque, ns), s.Opaque) {
+		for n := int(r.From); n <= int(r.To) && left > 0; n++ {
+			numbers[uint16(n)] = true
+			left--
+		}
+	}
+	return numbers
 }
 
 func scopes(ns *Namespace, w *Workload) []PortRules {

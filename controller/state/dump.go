@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -26,6 +27,10 @@ func (s *Snapshot) Dump(w io.Writer) {
 		for e := range t.Endpoints() {
 			fmt.Fprintf(w, "\t%s\n", describeEndpoint(e))
 		}
+	}
+	for ip, f := range s.podAddrs() {
+		t, _ := s.podTable(netip.AddrPortFrom(ip, 0))
+		fmt.Fprintf(w, "pod %s: %s\n", f.Workload, describeEndpoint(t.Get(netip.AddrPortFrom(ip, 0))))
 	}
 	for wl := range s.Workloads() {
 		in := s.Inbound(wl.Name).Policy

@@ -3,24 +3,42 @@ package state
 import (
 	"iter"
 	"net/netip"
+	"slices"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
-// Targets of Services and workloads may collide: a cluster address that is also a workload's.
-// Every claimant is kept, and the first in order wins, Services before workloads.
+// Targets of Services and workloads may collide: a cluster address that is also a workload's. Every
+// claimant is kept, and the first in order wins.
 
-func claimKey(t mesh.Target, k Key) []byte { return append(targetKey(t), k.bytes()...) }
+// rank orders claims.
+type rank byte
 
-func (x *Tx) claim(t mesh.Target, k Key) {
-	if old, ok := x.claims.Get(claimKey(t, k)); !ok || old != k {
-		x.claims.Insert(claimKey(t, k), k)
+const (
+	claimService  rank = iota // a name or a cluster address
+	claimWorkload             // an address of a workload that is no pod
+	claimExternal             // an address that a Service says is its own
+)
+
+// claimant is what would like to be a target's table.
+type claimant struct {
+	key  Key
+	rank rank
+}
+
+func claimKey(t mesh.Target, c claimant) []byte {
+	return append(append(targetKey(t), byte(c.rank)), c.key.bytes()...)
+}
+
+func (x *Tx) claim(t mesh.Target, c claimant) {
+	if old, ok := x.claims.Get(claimKey(t, c)); !ok || old != c {
+		x.claims.Insert(claimKey(t, c), c)
 		x.targets[t] = true
 	}
 }
 
-func (x *Tx) unclaim(t mesh.Target, k Key) {
-	if _, ok := x.claims.Delete(claimKey(t, k)); ok {
+func (x *Tx) unclaim(t mesh.Target, c claimant) {
+	if _, ok := x.claims.Delete(claimKey(t, c)); ok {
 		x.targets[t] = true
 	}
 }
@@ -28,13 +46,30 @@ func (x *Tx) unclaim(t mesh.Target, k Key) {
 // Targets yields what a Service's ports are called, canonically.
 func (s *Service) Targets() iter.Seq2[mesh.Target, Key] {
 	return func(yield func(mesh.Target, Key) bool) {
-		for _, p := range s.Ports {
-			k := Key{Service: s.Name, Port: p.Port}
-			if !yield(mesh.NameTarget(s.Name.Name+"."+s.Name.Namespace, p.Port), k) {
+		for t, c := range s.claims() {
+			if !yield(t, c.key) {
 				return
 			}
-			for _, ip := range s.Addrs {
-				if !yield(mesh.AddrTarget(netip.AddrPortFrom(ip, p.Port)), k) {
+		}
+	}
+}
+
+func (s *Service) claims() iter.Seq2[mesh.Target, claimant] {
+	return func(yield func(mesh.Target, claimant) bool) {
+		for _, p := range s.Ports {
+			k := Key{Service: s.Name, Port: p.Port, Family: s.families()[0]}
+			if !yield(mesh.NameTarget(s.Name.Name+"."+s.Name.Namespace, p.Port), claimant{k, claimService}) {
+				return
+			}
+			for i, ip := range slices.Concat(s.Addrs, s.External) {
+				c := claimant{k, claimService}
+				if i >= len(s.Addrs) {
+					c.rank = claimExternal
+				}
+				if k.Family != 0 {
+					c.key.Family = family(ip)
+				}
+				if !yield(mesh.AddrTarget(netip.AddrPortFrom(ip, p.Port)), c) {
 					return
 				}
 			}
@@ -45,13 +80,13 @@ func (s *Service) Targets() iter.Seq2[mesh.Target, Key] {
 // reclaim moves the claims of a Service from its old row to its new one.
 func (x *Tx) reclaim(old, now *Service) {
 	if old != nil {
-		for t, k := range old.Targets() {
-			x.unclaim(t, k)
+		for t, c := range old.claims() {
+			x.unclaim(t, c)
 		}
 	}
 	if now != nil {
-		for t, k := range now.Targets() {
-			x.claim(t, k)
+		for t, c := range now.claims() {
+			x.claim(t, c)
 		}
 	}
 }
@@ -70,16 +105,22 @@ func (x *Tx) settleFronts() {
 
 func (x *Tx) settleFront(t mesh.Target) {
 	old, had := x.fronts.Get(targetKey(t))
-	for k := range scan(x.claims.Root(), targetKey(t)) {
-		if !had || old.Key != k {
-			x.fronts.Insert(targetKey(t), Front{Key: k, Since: x.version})
-			x.dirty.Targets[t] = true
-		}
-		return
+	var now Front
+	for c := range scan(x.claims.Root(), targetKey(t)) {
+		now = Front{Key: c.key, Since: x.version, rank: c.rank}
+		break
 	}
-	if had {
+	switch {
+	case old.Key == now.Key && old.rank == now.rank:
+		return
+	case now.Since != 0:
+		x.fronts.Insert(targetKey(t), now)
+	default:
 		x.fronts.Delete(targetKey(t))
-		x.dirty.Targets[t] = true
+	}
+	x.dirty.Targets[t] = true
+	if had && t.Name == "" {
+		x.renewPod(t.Addr.Addr()) // it may be what the target means from now on
 	}
 }
 
@@ -91,6 +132,7 @@ func (x *Tx) called(k Key) iter.Seq[mesh.Target] {
 			yield(mesh.AddrTarget(k.Addr))
 			return
 		}
+		k.Node = ""
 		s := x.service(k.Service)
 		if s == nil {
 			return

@@ -10,14 +10,20 @@ import (
 
 // The index answers "which objects concern this", as prefixes of one tree whose values are names.
 
-// ownersPrefix: the workloads that listen at an address, by name; the first owns it.
+// ownersPrefix: the workloads that listen at an address, by name. A pod's are under port 0.
 func ownersPrefix(a netip.AddrPort) []byte { return appendAddr([]byte{'o'}, a) }
 
 // identityPrefix: the proxied workloads of an identity.
 func identityPrefix(id mesh.Identity) []byte { return append([]byte("i"+string(id)), 0) }
 
-// listersPrefix: the slices that list an address.
-func listersPrefix(a netip.AddrPort) []byte { return appendAddr([]byte{'e'}, a) }
+// listersPrefix: the slices that list an address, with port 0 under any port. No slice has port 0.
+func listersPrefix(a netip.AddrPort) []byte {
+	b := appendAddr([]byte{'e'}, a)
+	if a.Port() == 0 {
+		b = b[:len(b)-2]
+	}
+	return b
+}
 
 // slicesPrefix: the slices of a Service.
 func slicesPrefix(service Name) []byte { return append([]byte("v"+service.String()), 0) }
@@ -46,13 +52,13 @@ func (x indexTxn) list(prefix []byte) []Name {
 // workload moves the entries of a workload from its old row to its new one.
 func (x indexTxn) workload(old, now *Workload) {
 	if old != nil {
-		for a := range old.Listens() {
+		for a := range old.listens() {
 			x.drop(ownersPrefix(a), old.Name)
 		}
 		x.drop(identityPrefix(old.Identity), old.Name)
 	}
 	if now != nil {
-		for a := range now.Listens() {
+		for a := range now.listens() {
 			x.put(ownersPrefix(a), now.Name)
 		}
 		if now.Proxied && now.Identity != "" {

@@ -38,14 +38,21 @@ type PortRules struct {
 type Namespace struct {
 	Name  string
 	Rules PortRules
+	// Inject: it asks for proxies.
+	Inject bool
 }
 
 // Service is a Service. Rows are immutable once put.
 type Service struct {
 	Name Name
-	// Addrs are its cluster addresses; none for a headless one.
+	// Addrs are its cluster addresses; none for a headless one. Where they are of both families, each
+	// leads to endpoints of its own, and the name to those of the first one's.
 	Addrs []netip.Addr
-	Ports []ServicePort
+	// External are addresses that lead to it unless they are somebody's own (externalIPs).
+	External []netip.Addr
+	// NodeLocal: clients get the endpoints of their own node alone (internalTrafficPolicy).
+	NodeLocal bool
+	Ports     []ServicePort
 	// Selector selects workloads; empty selects none, and endpoints come from slices alone.
 	Selector map[string]string
 	Rules    PortRules // only Opaque counts
@@ -64,8 +71,13 @@ type ServicePort struct {
 
 // Workload is one running instance of an application.
 type Workload struct {
-	Name     Name
-	Identity mesh.Identity
+	Name Name
+	// Pod: every port of its addresses is its own, whether Ports has it or not, and it is an endpoint
+	// of Services where slices say so. Of other workloads Ports are all, and selectors choose them.
+	Pod bool
+	// HostNetwork: its addresses are its node's, and lead to nobody.
+	HostNetwork bool
+	Identity    mesh.Identity
 	// Proxied says that a proxy stands before it, whether or not that proxy is healthy (rule R5.6).
 	Proxied     bool
 	Labels      map[string]string
@@ -78,6 +90,8 @@ type Workload struct {
 	Cluster     string
 	Deployment  string
 	Rules       PortRules
+	// Skipped are ports that its proxy does not stand before, besides those of Ports.
+	Skipped []PortRange
 }
 
 // WorkloadPort is one port of a workload.
@@ -111,6 +125,8 @@ type SliceEndpoint struct {
 	Zone, Node  string
 	ForZones    string // comma-separated and sorted
 	Pod         string
+	// Ref: the slice says that it is this Pod of its own namespace.
+	Ref bool
 }
 
 // Route sends what is meant for its parents to its backends.
@@ -143,6 +159,9 @@ type Settings struct {
 	ClusterNetworks []netip.Prefix
 	// NoMutualTLS withholds every identity, so that the mesh speaks plaintext.
 	NoMutualTLS bool
+	// Pods: the source tells of pods, so an endpoint that a slice says is one waits until it is known
+	// at that address. A slice is told of separately: before its pod or long after the pod has gone.
+	Pods bool
 }
 
 // DefaultOpaque returns the ports of protocols in which the server speaks first or that cannot be

@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
@@ -59,7 +60,7 @@ func (x *Tx) settleIndex() {
 		x.index.workload(old, now)
 		for _, w := range []*Workload{old, now} {
 			if w != nil {
-				for a := range w.Listens() {
+				for a := range w.Listens() { // a slice may list a pod at its node's address
 					moved[a] = true
 				}
 			}
@@ -80,7 +81,11 @@ func (x *Tx) settleIndex() {
 		}
 	}
 	for a := range moved {
-		x.settleOwner(a)
+		if a.Port() == 0 {
+			x.settlePod(a.Addr())
+		} else {
+			x.settleOwner(a)
+		}
 		for _, n := range x.index.list(listersPrefix(a)) {
 			if _, changed := x.oldSlices[n]; !changed {
 				x.relist(x.slice(n), a)
@@ -93,15 +98,15 @@ func (x *Tx) settleIndex() {
 func (x *Tx) settleOwner(a netip.AddrPort) {
 	const source = "" // one source: the first of the workloads that listen there
 	key, target := Key{Addr: a}, mesh.AddrTarget(a)
-	w := x.owner(a)
+	w := x.listener(a)
 	if w == nil {
 		x.unsay(key, a, source)
-		x.unclaim(target, key)
+		x.unclaim(target, claimant{key, claimWorkload})
 		return
 	}
 	e := x.settings.rowOf(w, x.namespace(w.Name.Namespace), a, mesh.ProtocolDetect)
 	x.say(key, &e, source)
-	x.claim(target, key)
+	x.claim(target, claimant{key, claimWorkload})
 }
 
 // say records what a source says of a row.
@@ -132,7 +137,7 @@ func (x *Tx) rebuildService(n Name, old *Service) {
 	now := x.service(n)
 	if old != nil {
 		for _, p := range old.Ports {
-			x.clear(Key{Service: n, Port: p.Port})
+			x.clear(n, p.Port)
 		}
 	}
 	x.reclaim(old, now)
@@ -148,7 +153,10 @@ func (x *Tx) rebuildService(n Name, old *Service) {
 		return
 	}
 	for _, p := range now.Ports {
-		x.touched[Key{Service: n, Port: p.Port}] = orEmpty(x.touched[Key{Service: n, Port: p.Port}])
+		for _, f := range now.families() {
+			k := Key{Service: n, Port: p.Port, Family: f}
+			x.touched[k] = orEmpty(x.touched[k])
+		}
 	}
 	for _, sl := range x.index.list(slicesPrefix(n)) {
 		x.list(now, x.slice(sl))
@@ -162,29 +170,36 @@ func orEmpty(m map[netip.AddrPort]bool) map[netip.AddrPort]bool {
 	return m
 }
 
-// clear takes back everything that was said of a table.
-func (x *Tx) clear(k Key) {
-	for e := range scan(x.says.Root(), k.bytes()) {
-		x.touch(k, e.Addr)
+// clear takes back everything that was said of the tables of a Service's port.
+func (x *Tx) clear(service Name, port uint16) {
+	for t := range scan(x.tables.Root(), portPrefix(service, port)) {
+		k := t.Key
+		x.touched[k] = orEmpty(x.touched[k])
+		for e := range scan(x.says.Root(), k.bytes()) {
+			x.touch(k, e.Addr)
+		}
 	}
-	x.says.DeletePrefix(k.bytes())
-	x.touched[k] = orEmpty(x.touched[k])
+	x.says.DeletePrefix(portPrefix(service, port))
 }
 
 // choose adds the endpoints that a workload gives to a Service.
 func (x *Tx) choose(s *Service, w *Workload) {
 	for _, p := range s.Ports {
 		for e := range x.settings.selected(s, p, w, x.namespace(s.Name.Namespace)) {
-			x.say(Key{Service: s.Name, Port: p.Port}, e, workloadSource(w.Name))
+			if k, ok := s.table(p.Port, e.Addr.Addr(), w.Node); ok {
+				x.say(k, e, workloadSource(w.Name))
+			}
 		}
 	}
 }
 
-// deselect takes them back.
+// unchoose takes them back.
 func (x *Tx) unchoose(s *Service, w *Workload) {
 	for _, p := range s.Ports {
 		for e := range x.settings.selected(s, p, w, x.namespace(s.Name.Namespace)) {
-			x.unsay(Key{Service: s.Name, Port: p.Port}, e.Addr, workloadSource(w.Name))
+			if k, ok := s.table(p.Port, e.Addr.Addr(), w.Node); ok {
+				x.unsay(k, e.Addr, workloadSource(w.Name))
+			}
 		}
 	}
 }
@@ -199,13 +214,32 @@ func (x *Tx) list(s *Service, sl *Slice) {
 }
 
 func (x *Tx) sayListing(s *Service, p ServicePort, l listing) {
+	k, ok := s.table(p.Port, l.addr.Addr(), l.from.Node)
+	if !ok {
+		return
+	}
+	owner, known := x.listed(l)
+	if !known {
+		x.unsay(k, l.addr, sliceSource(l.slice.Name))
+		return
+	}
 	own := x.namespace(s.Name.Namespace)
 	l.said = x.settings.protocolOf(s, own, p)
-	owner := x.owner(l.addr)
-	if owner != nil {
-		own = x.namespace(owner.Name.Namespace)
+	x.say(k, x.settings.listed(l, owner, own), sliceSource(l.slice.Name))
+}
+
+// listed is the workload that a slice's address belongs to, nil for none or another namespace's,
+// whose identity a slice must not borrow. It is not known while the slice says that it is a pod which
+// is not (yet, or any more) there.
+func (x *Tx) listed(l listing) (owner *Workload, known bool) {
+	if l.from.Ref && x.settings.Pods {
+		w := x.workload(Name{l.slice.Name.Namespace, l.from.Pod})
+		return w, w != nil && w.Pod && slices.Contains(w.Addrs, l.addr.Addr())
 	}
-	x.say(Key{Service: s.Name, Port: p.Port}, x.settings.listed(l, owner, own), sliceSource(l.slice.Name))
+	if w := x.owner(l.addr); w != nil && w.Name.Namespace == l.slice.Name.Namespace {
+		return w, true
+	}
+	return nil, true
 }
 
 // relist derives one address of an unchanged slice anew.
@@ -219,7 +253,7 @@ func (x *Tx) relist(sl *Slice, a netip.AddrPort) {
 	}
 	for _, p := range s.Ports {
 		for l := range sl.listings(p) {
-			if l.addr == a {
+			if l.addr == a || a.Port() == 0 && l.addr.Addr() == a.Addr() {
 				x.sayListing(s, p, l)
 			}
 		}
@@ -255,7 +289,9 @@ func (x *Tx) moveSlice(old, now *Slice) {
 		if s := x.unbuilt(old.service()); s != nil {
 			for _, p := range s.Ports {
 				for l := range old.listings(p) {
-					x.unsay(Key{Service: s.Name, Port: p.Port}, l.addr, sliceSource(old.Name))
+					if k, ok := s.table(p.Port, l.addr.Addr(), l.from.Node); ok {
+						x.unsay(k, l.addr, sliceSource(old.Name))
+					}
 				}
 			}
 		}
@@ -277,12 +313,15 @@ func (x *Tx) unbuilt(n Name) *Service {
 
 // settleTables folds what sources say into the rows of the touched tables.
 func (x *Tx) settleTables() {
+	left := make(map[Key]bool) // tables whose clients were given a node's own, which is gone
 	for k, addrs := range x.touched {
 		old, _ := x.tables.Get(k.bytes())
 		if !x.wanted(k) {
 			if old != nil {
 				x.tables.Delete(k.bytes())
 				x.dirtyTables[k] = true
+				k.Node = ""
+				left[k] = true
 			}
 			continue
 		}
@@ -302,23 +341,28 @@ func (x *Tx) settleTables() {
 		x.tables.Insert(k.bytes(), d.table)
 		x.dirtyTables[k] = true
 	}
+	for k := range left {
+		x.renewTable(k)
+	}
+}
+
+// renewTable makes a table news, whole: what stood before it for some clients went.
+func (x *Tx) renewTable(k Key) {
+	if old, ok := x.tables.Get(k.bytes()); ok {
+		t := *old
+		t.Version, t.logStart, t.log = x.version, x.version, nil
+		x.tables.Insert(k.bytes(), &t)
+		x.dirtyTables[k] = true
+	}
 }
 
 // wanted reports whether a table should be there.
 func (x *Tx) wanted(k Key) bool {
 	if k.Addr.IsValid() {
-		return x.owner(k.Addr) != nil
+		return x.listener(k.Addr) != nil
 	}
 	s := x.service(k.Service)
-	if s == nil {
-		return false
-	}
-	for _, p := range s.Ports {
-		if p.Port == k.Port {
-			return true
-		}
-	}
-	return false
+	return s != nil && s.has(k)
 }
 
 // best is the row of an address: the first source's that does not call it terminating, else the
@@ -336,7 +380,7 @@ func (x *Tx) best(k Key, a netip.AddrPort) *mesh.Endpoint {
 
 // setPodPolicy gives the table of a workload's address its policy.
 func (x *Tx) setPodPolicy(t *Table) {
-	w := x.owner(t.Key.Addr)
+	w := x.listener(t.Key.Addr)
 	p := &mesh.TargetPolicy{
 		Kind: mesh.TargetPod, Service: w.Name.Name, Namespace: w.Name.Namespace,
 		Port: t.Key.Addr.Port(), Protocol: x.best(t.Key, t.Key.Addr).Protocol,
@@ -355,8 +399,6 @@ func (x *Tx) settlePolicies(n Name) {
 	own, other := x.routesOf(n)
 	ns := x.namespace(n.Namespace)
 	for _, p := range s.Ports {
-		k := Key{Service: n, Port: p.Port}
-		old, _ := x.tables.Get(k.bytes())
 		policy := x.settings.policyOf(s, ns, p, own)
 		var consumers map[string]*mesh.TargetPolicy
 		for from, routes := range other {
@@ -368,13 +410,21 @@ func (x *Tx) settlePolicies(n Name) {
 			}
 			consumers[from] = x.settings.policyOf(s, ns, p, routes)
 		}
+		x.setPolicy(portPrefix(n, p.Port), policy, consumers)
+	}
+}
+
+// setPolicy gives a policy to all tables of a Service's port.
+func (x *Tx) setPolicy(prefix []byte, policy *mesh.TargetPolicy, consumers map[string]*mesh.TargetPolicy) {
+	tables := slices.Collect(scan(x.tables.Root(), prefix)) // the tree changes below
+	for _, old := range tables {
 		if reflect.DeepEqual(policy, old.policy) && reflect.DeepEqual(consumers, old.consumers) {
 			continue
 		}
 		t := *old
 		t.Version, t.PolicyVersion, t.policy, t.consumers = x.version, x.version, policy, consumers
-		x.tables.Insert(k.bytes(), &t)
-		x.dirtyTables[k] = true
+		x.tables.Insert(t.Key.bytes(), &t)
+		x.dirtyTables[t.Key] = true
 	}
 }
 
@@ -410,6 +460,7 @@ func (x *Tx) settleInbound(n Name) {
 	}
 	x.inbound.Insert(nameKey(n), &Inbound{Version: x.version, Policy: p})
 	x.dirty.Inbound[n] = true
+	x.dirtyPod(w) // what its ports speak is also told to those who dial it
 }
 
 // saidOf is what the Services that select a workload say of its ports. Where two differ, the first
@@ -422,10 +473,8 @@ func (x *Tx) saidOf(w *Workload, ns *Namespace) map[uint16]mesh.Protocol {
 		}
 		for _, p := range s.Ports {
 			protocol := x.settings.protocolOf(s, ns, p)
-			for i := range w.Ports {
-				if p.leadsTo(&w.Ports[i]) && said[w.Ports[i].Port] == mesh.ProtocolDetect {
-					said[w.Ports[i].Port] = protocol
-				}
+			if to := p.leadsTo(w); to != nil && said[to.Port] == mesh.ProtocolDetect {
+				said[to.Port] = protocol
 			}
 		}
 	}

@@ -33,7 +33,8 @@ type derived struct {
 	fronts  *iradix.Tree[Front]          // target
 	inbound *iradix.Tree[*Inbound]       // workload
 	says    *iradix.Tree[*mesh.Endpoint] // Key, address, source: what each source says of a row
-	claims  *iradix.Tree[Key]            // target, claimant: what would like to be a target's table
+	claims  *iradix.Tree[claimant]       // target, rank, table: what would like to be a target's table
+	pods    *iradix.Tree[podFront]       // address
 	index   *iradix.Tree[Name]           // see index.go
 }
 
@@ -42,6 +43,8 @@ type Front struct {
 	Key Key
 	// Since is the version from which the target means this table.
 	Since uint64
+
+	rank rank
 }
 
 // Inbound is the inbound policy of a workload.
@@ -66,7 +69,8 @@ func emptySnapshot(s Settings) *Snapshot {
 			fronts:  iradix.New[Front](),
 			inbound: iradix.New[*Inbound](),
 			says:    iradix.New[*mesh.Endpoint](),
-			claims:  iradix.New[Key](),
+			claims:  iradix.New[claimant](),
+			pods:    iradix.New[podFront](),
 			index:   iradix.New[Name](),
 		},
 	}
@@ -75,17 +79,42 @@ func emptySnapshot(s Settings) *Snapshot {
 // Resolve returns the table of a target and the version since which the target means it; nil when
 // the target is unknown.
 func (s *Snapshot) Resolve(t mesh.Target) (table *Table, since uint64) {
-	f, ok := s.derived.fronts.Get(targetKey(s.Settings.Canonical(t)))
+	t = s.Settings.Canonical(t)
+	f, ok := s.derived.fronts.Get(targetKey(t))
+	if t.Name == "" && (!ok || f.rank != claimService) {
+		if table, since = s.podTable(t.Addr); table != nil {
+			return table, since
+		}
+	}
 	if !ok {
 		return nil, 0
 	}
 	return s.Table(f.Key), f.Since
 }
 
+// ResolveFor is Resolve for a client on a node.
+func (s *Snapshot) ResolveFor(t mesh.Target, node string) (table *Table, since uint64) {
+	table, since = s.Resolve(t)
+	if table == nil || node == "" || table.Key.Addr.IsValid() || !s.Service(table.Key.Service).NodeLocal {
+		return table, since
+	}
+	k := table.Key
+	k.Node = node
+	if own := s.Table(k); own != nil {
+		return own, max(since, own.created)
+	}
+	return table, since
+}
+
 // Table returns a table, or nil.
 func (s *Snapshot) Table(k Key) *Table {
 	t, _ := s.derived.tables.Get(k.bytes())
 	return t
+}
+
+// TablesOf are the tables of a Service's port: one, or one for each family and node.
+func (s *Snapshot) TablesOf(service Name, port uint16) iter.Seq[*Table] {
+	return scan(s.derived.tables.Root(), portPrefix(service, port))
 }
 
 // Inbound returns the inbound policy of a workload, or nil when there is no such workload.
@@ -108,10 +137,7 @@ func (s *Snapshot) Service(n Name) *Service {
 
 // Owner returns the workload that listens at an address, or nil.
 func (s *Snapshot) Owner(a netip.AddrPort) *Workload {
-	for n := range scan(s.derived.index.Root(), ownersPrefix(a)) {
-		return s.Workload(n)
-	}
-	return nil
+	return ownerOf(s.derived.index.Root(), s.Workload, a)
 }
 
 // WorkloadsOf are the proxied workloads with an identity, by name.

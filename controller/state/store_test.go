@@ -49,7 +49,7 @@ func TestIncrementalIsWhatAFreshDerivationGives(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			s := NewStore(Settings{})
+			s := NewStore(Settings{Pods: seed%2 == 0})
 			held := map[Key]map[netip.AddrPort]mesh.Endpoint{}
 			at := map[Key]uint64{}
 			for step := range 120 {
@@ -110,17 +110,22 @@ func follow(t *testing.T, s *Snapshot, held map[Key]map[netip.AddrPort]mesh.Endp
 func mutate(x *Tx, rng *rand.Rand) {
 	pick := func(s ...string) string { return s[rng.IntN(len(s))] }
 	ns := pick("a", "b")
-	addr := func() netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(4))}) }
+	addr := func() netip.Addr {
+		if rng.IntN(4) == 0 {
+			return netip.AddrFrom16([16]byte{0xfd, 15: byte(rng.IntN(3))})
+		}
+		return netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(4))})
+	}
 	rules := func() PortRules {
 		var r PortRules
 		if rng.IntN(3) == 0 {
-			r.Opaque = []PortRange{{uint16(rng.IntN(3)), 2}}
+			r.Opaque = []PortRange{{uint16(1 + rng.IntN(3)), 3}}
 		}
 		if d := mesh.Default(rng.IntN(5)); rng.IntN(3) == 0 {
 			r.Default = &d
 		}
 		if rng.IntN(3) == 0 {
-			r.PortDefaults = []PortDefault{{uint16(rng.IntN(4)), mesh.DefaultDeny}}
+			r.PortDefaults = []PortDefault{{uint16(1 + rng.IntN(4)), mesh.DefaultDeny}}
 		}
 		return r
 	}
@@ -130,13 +135,19 @@ func mutate(x *Tx, rng *rand.Rand) {
 	case 1:
 		x.DeleteNamespace(ns)
 	case 2, 3:
-		s := &Service{Name: n, Addrs: []netip.Addr{addr()}, Rules: rules(), SameZone: rng.IntN(2) == 0}
+		s := &Service{Name: n, Addrs: []netip.Addr{addr()}, Rules: rules(), SameZone: rng.IntN(2) == 0, NodeLocal: rng.IntN(4) == 0}
+		if a := addr(); a != s.Addrs[0] && rng.IntN(3) == 0 {
+			s.Addrs = append(s.Addrs, a)
+		}
+		if rng.IntN(3) == 0 {
+			s.External = append(s.External, addr())
+		}
 		if rng.IntN(4) > 0 {
 			s.Selector = map[string]string{"app": pick("p", "q")}
 		}
 		for p := range 1 + rng.IntN(2) {
 			s.Ports = append(s.Ports, ServicePort{
-				Name: fmt.Sprint(p), Port: uint16(p + rng.IntN(2)*5), Target: uint16(rng.IntN(3)),
+				Name: fmt.Sprint(p), Port: uint16(1 + p + rng.IntN(2)*5), Target: uint16(1 + rng.IntN(3)),
 				Protocol: mesh.Protocol(rng.IntN(7)),
 			})
 		}
@@ -147,7 +158,11 @@ func mutate(x *Tx, rng *rand.Rand) {
 		w := &Workload{
 			Name: n, Identity: mesh.NewIdentity("cluster.local", ns, pick("s", "t")), Proxied: rng.IntN(3) > 0,
 			Labels: map[string]string{"app": pick("p", "q")}, Zone: pick("", "z1"), Rules: rules(),
-			Terminating: rng.IntN(4) == 0,
+			Terminating: rng.IntN(4) == 0, Pod: rng.IntN(2) == 0, Node: pick("", "n1", "n2"),
+		}
+		if w.Pod {
+			w.HostNetwork = rng.IntN(4) == 0
+			w.Skipped = []PortRange{{2, uint16(1 + rng.IntN(2))}}
 		}
 		for range 1 + rng.IntN(2) {
 			if a := addr(); !slices.Contains(w.Addrs, a) {
@@ -155,7 +170,7 @@ func mutate(x *Tx, rng *rand.Rand) {
 			}
 		}
 		for p := range rng.IntN(4) {
-			w.Ports = append(w.Ports, WorkloadPort{Name: fmt.Sprint(p), Port: uint16(p), Skipped: rng.IntN(3) == 0})
+			w.Ports = append(w.Ports, WorkloadPort{Name: fmt.Sprint(p), Port: uint16(1 + p), Skipped: rng.IntN(3) == 0})
 		}
 		x.PutWorkload(w)
 	case 7:
@@ -165,9 +180,12 @@ func mutate(x *Tx, rng *rand.Rand) {
 			x.DeleteSlice(n)
 			return
 		}
-		sl := &Slice{Name: n, Service: pick("x", "y", "z"), Ports: []SlicePort{{Name: pick("0", "1"), Port: uint16(rng.IntN(3))}}}
+		sl := &Slice{Name: n, Service: pick("x", "y", "z"), Ports: []SlicePort{{Name: pick("0", "1"), Port: uint16(1 + rng.IntN(3))}}}
 		for range rng.IntN(3) {
-			sl.Endpoints = append(sl.Endpoints, SliceEndpoint{Addrs: []netip.Addr{addr()}, Terminating: rng.IntN(2) == 0})
+			sl.Endpoints = append(sl.Endpoints, SliceEndpoint{
+				Addrs: []netip.Addr{addr()}, Terminating: rng.IntN(2) == 0,
+				Node: pick("", "n1", "n2"), Pod: pick("x", "y", "z"), Ref: rng.IntN(2) == 0,
+			})
 		}
 		x.PutSlice(sl)
 	case 9:
@@ -178,7 +196,7 @@ func mutate(x *Tx, rng *rand.Rand) {
 		x.PutRoute(&Route{
 			Name: n, Created: time.Unix(int64(rng.IntN(2)), 0),
 			Parents:  []RouteParent{{Service: Name{pick("a", "b"), pick("x", "y")}, Port: uint16(rng.IntN(2))}},
-			Backends: []mesh.Backend{{Target: mesh.NameTarget("z."+ns, 1), Weight: 1}},
+			Backends: []mesh.Backend{{Target: mesh.NameTarget("z."+ns, 2), Weight: 1}},
 		})
 	}
 }

@@ -27,6 +27,7 @@ type Table struct {
 	digest    mesh.Digest
 	log       []change
 	logStart  uint64 // the log holds every change after this version
+	created   uint64 // the version that it began with
 }
 
 type change struct {
@@ -153,7 +154,7 @@ func (d *edit) changed() bool { return len(d.next.added)+len(d.next.removed) > 0
 func (d *edit) commit(version uint64) {
 	t := d.table
 	if t.Version == 0 { // new: its first state is no change
-		t.logStart = version
+		t.logStart, t.created = version, version
 	} else if d.changed() {
 		d.next.version = version
 		slices.SortFunc(d.next.added, func(a, b *mesh.Endpoint) int { return a.Addr.Compare(b.Addr) })

@@ -27,7 +27,8 @@ type Tx struct {
 	fronts  *iradix.Txn[Front]
 	inbound *iradix.Txn[*Inbound]
 	says    *iradix.Txn[*mesh.Endpoint]
-	claims  *iradix.Txn[Key]
+	claims  *iradix.Txn[claimant]
+	pods    *iradix.Txn[podFront]
 	index   indexTxn
 
 	// What the sources changed: the rows as they were, nil for none.
@@ -53,7 +54,7 @@ func newTx(s *Snapshot) *Tx {
 		namespaces: s.base.namespaces.Txn(), services: s.base.services.Txn(),
 		workloads: s.base.workloads.Txn(), slices: s.base.slices.Txn(), routes: s.base.routes.Txn(),
 		tables: s.derived.tables.Txn(), fronts: s.derived.fronts.Txn(), inbound: s.derived.inbound.Txn(),
-		says: s.derived.says.Txn(), claims: s.derived.claims.Txn(), index: indexTxn{s.derived.index.Txn()},
+		says: s.derived.says.Txn(), claims: s.derived.claims.Txn(), pods: s.derived.pods.Txn(), index: indexTxn{s.derived.index.Txn()},
 		oldNamespaces: map[string]*Namespace{}, oldServices: map[Name]*Service{},
 		oldWorkloads: map[Name]*Workload{}, oldSlices: map[Name]*Slice{}, oldRoutes: map[Name]*Route{},
 		rebuild: map[Name]*Service{}, policies: map[Name]bool{}, inbounds: map[Name]bool{},
@@ -123,13 +124,6 @@ func (x *Tx) service(n Name) *Service          { s, _ := x.services.Get(nameKey(
 func (x *Tx) workload(n Name) *Workload        { w, _ := x.workloads.Get(nameKey(n)); return w }
 func (x *Tx) slice(n Name) *Slice              { s, _ := x.slices.Get(nameKey(n)); return s }
 
-func (x *Tx) owner(a netip.AddrPort) *Workload {
-	for n := range scan(x.index.Root(), ownersPrefix(a)) {
-		return x.workload(n)
-	}
-	return nil
-}
-
 // snapshot closes the transaction.
 func (x *Tx) snapshot() *Snapshot {
 	return &Snapshot{
@@ -140,7 +134,7 @@ func (x *Tx) snapshot() *Snapshot {
 		},
 		derived: derived{
 			tables: x.tables.Commit(), fronts: x.fronts.Commit(), inbound: x.inbound.Commit(),
-			says: x.says.Commit(), claims: x.claims.Commit(), index: x.index.Commit(),
+			says: x.says.Commit(), claims: x.claims.Commit(), pods: x.pods.Commit(), index: x.index.Commit(),
 		},
 	}
 }

@@ -2,23 +2,27 @@ package state
 
 import (
 	"maps"
+	"net/netip"
 	"sync"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
-// Dirty says what to look at again: targets in canonical form and workloads.
+// Dirty says what to look at again: targets in canonical form, every port of addresses, and workloads.
 type Dirty struct {
 	Targets map[mesh.Target]bool
+	Addrs   map[netip.Addr]bool
 	Inbound map[Name]bool
 }
 
 func newDirty() Dirty {
-	return Dirty{Targets: make(map[mesh.Target]bool), Inbound: make(map[Name]bool)}
+	return Dirty{
+		Targets: make(map[mesh.Target]bool), Addrs: make(map[netip.Addr]bool), Inbound: make(map[Name]bool),
+	}
 }
 
 // Empty reports whether nothing changed that a proxy could see.
-func (d Dirty) Empty() bool { return len(d.Targets)+len(d.Inbound) == 0 }
+func (d Dirty) Empty() bool { return len(d.Targets)+len(d.Addrs)+len(d.Inbound) == 0 }
 
 // Watch collects what changes until somebody takes it, so that a slow watcher sees one sum and the
 // writer never waits.
@@ -65,6 +69,7 @@ func (w *Watch) add(d Dirty) {
 	}
 	w.mu.Lock()
 	maps.Copy(w.dirty.Targets, d.Targets)
+	maps.Copy(w.dirty.Addrs, d.Addrs)
 	maps.Copy(w.dirty.Inbound, d.Inbound)
 	w.mu.Unlock()
 	select {

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tulle-mesh/tulle/controller/state"
@@ -35,7 +36,7 @@ func checkRoute(s *state.Snapshot, r *state.Route) []Report {
 			say("its parent Service %s does not exist", p.Service)
 			continue
 		}
-		if p.Port != 0 && s.Table(state.Key{Service: p.Service, Port: p.Port}) == nil {
+		if p.Port != 0 && !slices.ContainsFunc(v.Ports, func(q state.ServicePort) bool { return q.Port == p.Port }) {
 			say("its parent Service %s has no port %d", p.Service, p.Port)
 		}
 		for _, port := range v.Ports {
@@ -60,16 +61,20 @@ func checkRoute(s *state.Snapshot, r *state.Route) []Report {
 
 // winner is the route in force for clients of a namespace.
 func winner(s *state.Snapshot, service state.Name, port uint16, namespace string) string {
-	t := s.Table(state.Key{Service: service, Port: port})
-	if t == nil || len(t.Policy(namespace).Routes) == 0 {
-		return ""
+	for t := range s.TablesOf(service, port) {
+		if routes := t.Policy(namespace).Routes; len(routes) > 0 {
+			return routes[0].Name
+		}
 	}
-	return t.Policy(namespace).Routes[0].Name
+	return ""
 }
 
 func checkWorkload(s *state.Snapshot, w *state.Workload) []Report {
 	var rs []Report
 	for a := range w.Listens() {
+		if w.Pod {
+			continue // who has a pod's address is the cluster's to say
+		}
 		if first := s.Owner(a); first != nil && first.Name != w.Name {
 			rs = append(rs, Report{
 				Object: Object{"ExternalWorkload", w.Name.Namespace, w.Name.Name}, Severity: Ignored,
@@ -92,7 +97,11 @@ func checkService(s *state.Snapshot, v *state.Service) []Report {
 		}
 	}
 	for _, p := range v.Ports {
-		if t := s.Table(state.Key{Service: v.Name, Port: p.Port}); t.Len() == 0 {
+		endpoints := 0
+		for t := range s.TablesOf(v.Name, p.Port) {
+			endpoints += t.Len()
+		}
+		if endpoints == 0 {
 			empty = append(empty, fmt.Sprint(p.Port))
 		}
 	}
