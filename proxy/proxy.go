@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,8 @@ type Proxy struct {
 	subs    map[mesh.Target]int
 	trips   map[mesh.Target]*share.Breakers
 	buckets map[mesh.Target]*share.Bucket
+
+	known knowledge
 }
 
 // New builds a proxy and opens its listeners. Nothing is accepted before Run,
@@ -214,18 +217,27 @@ func (p *Proxy) Close() {
 
 // Snapshots are the workers' metrics, each copied at the end of a turn.
 func (p *Proxy) Snapshots() []*metrics.Snapshot {
-	got := make(chan *metrics.Snapshot, len(p.shards))
-	asked := 0
-	for _, s := range p.shards {
-		if s.w.Post(func() { s.w.Reap(func() { got <- s.snapshot() }) }) {
-			asked++
+	got := make(chan []*metrics.Snapshot, 1)
+	p.AskSnapshots(func(all []*metrics.Snapshot) { got <- all })
+	return <-got
+}
+
+// AskSnapshots has done called with them, by the last worker that answers.
+func (p *Proxy) AskSnapshots(done func([]*metrics.Snapshot)) {
+	got := make([]*metrics.Snapshot, len(p.shards))
+	var left atomic.Int32
+	left.Store(int32(len(p.shards)))
+	one := func(i int, s *metrics.Snapshot) {
+		got[i] = s
+		if left.Add(-1) == 0 {
+			done(slices.DeleteFunc(got, func(s *metrics.Snapshot) bool { return s == nil }))
 		}
 	}
-	var all []*metrics.Snapshot
-	for range asked {
-		all = append(all, <-got)
+	for i, s := range p.shards {
+		if !s.w.Post(func() { s.w.Reap(func() { one(i, s.snapshot()) }) }) {
+			one(i, nil)
+		}
 	}
-	return all
 }
 
 // snapshot sets the gauges and copies the counters.
@@ -257,13 +269,18 @@ func (p *Proxy) HasPolicy() bool { return p.inbound.Load() != nil }
 // IsEnding reports whether the proxy was told to end.
 func (p *Proxy) IsEnding() bool { return p.ending.Load() }
 
-// subscribe asks discovery for a target once for all shards.
-func (p *Proxy) subscribe(t mesh.Target) {
+// subscribe asks discovery for a target once for all shards; a later one is told
+// what is known by then.
+func (p *Proxy) subscribe(s *shard, t mesh.Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.subs[t]++; p.subs[t] == 1 {
 		p.deps.Discovery.Subscribe(t)
+		return
 	}
+	p.known.again(t, func(u discover.Update) {
+		s.w.Post(func() { _ = s.hear(&u) }) // discovery has its answer already
+	})
 }
 
 func (p *Proxy) unsubscribe(t mesh.Target) {
@@ -274,6 +291,7 @@ func (p *Proxy) unsubscribe(t mesh.Target) {
 		delete(p.trips, t)
 		delete(p.buckets, t)
 		p.deps.Discovery.Unsubscribe(t)
+		p.known.forget(t)
 	}
 }
 

@@ -11,17 +11,29 @@ import (
 // Target implements discover.Sink: the update is given to every worker; done
 // hears once all have taken it.
 func (p *Proxy) Target(u discover.Update, done func(error)) {
-	p.all(done, func(s *shard) error {
-		t := s.targets[u.Target]
-		if t == nil {
-			return nil
-		}
-		if u.Policy != nil && u.Policy.Kind == mesh.TargetUnknown && len(u.Added) == 0 {
-			return t.unknown(&u)
-		}
-		t.update(&u)
-		return nil
-	})
+	tell := func() { p.all(done, func(s *shard) error { return s.hear(&u) }) }
+	if len(p.shards) == 1 {
+		tell()
+		return
+	}
+	p.known.learn(&u, tell)
+}
+
+// hear takes an update of a target that the worker has.
+func (s *shard) hear(u *discover.Update) error {
+	t := s.targets[u.Target]
+	switch {
+	case t == nil:
+	case len(s.p.shards) > 1 && !u.Full && !t.whole:
+		// It was on its way before the worker had the target: all follows.
+	case u.Policy != nil && u.Policy.Kind == mesh.TargetUnknown && len(u.Added) == 0:
+		t.whole = true
+		return t.unknown(u)
+	default:
+		t.whole = t.whole || u.Full
+		t.update(u)
+	}
+	return nil
 }
 
 // unknown takes discovery's word that it does not know a target (R11.4).

@@ -37,6 +37,7 @@ type target struct {
 	// unresolved: discovery did not answer in time and the address is outside the
 	// cluster (R11.4).
 	unresolved bool
+	whole      bool // all that discovery knows of it was heard once
 	gone       bool
 }
 
@@ -61,7 +62,7 @@ func (s *shard) target(key mesh.Target) *target {
 	t.retry = budget.NewShared(budget.Config{}, s.p.bucket(key))
 	s.targets[key] = t
 	s.targetList = append(s.targetList, t)
-	s.p.subscribe(key)
+	s.p.subscribe(s, key)
 	return t
 }
 

@@ -96,16 +96,21 @@ func newWorld(t *testing.T, s shape, edit func(k *knobs)) *world {
 }
 
 func (w *world) proxy(cfg proxy.Config, h *simnet.Host, id mesh.Identity, d *meshtest.Discovery) *proxy.Proxy {
-	poller := h.NewPoller()
+	pollers := make([]*simnet.Poller, max(cfg.Workers, 1))
+	for i := range pollers {
+		pollers[i] = h.NewPoller()
+	}
 	p, err := proxy.New(cfg, proxy.Deps{
 		Log: zap.NewNop(), Credentials: authority().Credentials(id), Discovery: d,
-		Poller: func(int) (loop.Poller, error) { return poller, nil },
+		Poller: func(i int) (loop.Poller, error) { return pollers[i], nil },
 		Rand:   func(int) *rand.Rand { return w.net.NewRand() },
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.net.Drive(poller, p.Workers()[0])
+	for i, worker := range p.Workers() {
+		w.net.Drive(pollers[i], worker)
+	}
 	d.Attach(p)
 	return p
 }
