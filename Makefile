@@ -26,6 +26,12 @@ build: ## build every program, static, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
 endif
 
+ifneq ($(wildcard tools/images),)
+.PHONY: images
+images: ## container images as OCI archives in dist/images; ARGS='-platform linux/amd64', '-push -registry …'
+	@$(GO) -C tools run ./images -source .. -out ../dist/images $(ARGS)
+endif
+
 ifneq ($(wildcard cmd/tulle-demo),)
 .PHONY: demo
 demo: ## a whole mesh on this machine, no root, no cluster; ARGS='--duration 30s -o json'
