@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 
@@ -247,5 +248,53 @@ func TestNothingRandomAndNoCertificateIsInATemplate(t *testing.T) {
 	}
 	if _, err := os.Stat("tulle/crds"); err == nil {
 		t.Error("what is in crds/ is never updated")
+	}
+}
+
+// TestApplyingAgainLeavesTheCABundle: kubectl apply and Helm 3 merge three ways, with this code.
+func TestApplyingAgainLeavesTheCABundle(t *testing.T) {
+	manifest := func(o Options) *admissionv1.MutatingWebhookConfiguration {
+		for _, one := range objects(t, o) {
+			if w, ok := decoded(t, one).(*admissionv1.MutatingWebhookConfiguration); ok {
+				return w
+			}
+		}
+		t.Fatal("no webhook")
+		return nil
+	}
+	applied := manifest(Options{Chart: Tulle})
+	live := applied.DeepCopy()
+	for i := range live.Webhooks {
+		live.Webhooks[i].ClientConfig.CABundle = []byte("authority")
+	}
+	next := manifest(Options{Chart: Tulle, Profiles: []string{"ha"}, Set: []string{"injector.timeoutSeconds=7"}})
+	var docs [][]byte
+	for _, o := range []any{applied, next, live} {
+		data, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs = append(docs, data)
+	}
+	meta, err := strategicpatch.NewPatchMetaFromStruct(admissionv1.MutatingWebhookConfiguration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := strategicpatch.CreateThreeWayMergePatch(docs[0], docs[1], docs[2], meta, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := strategicpatch.StrategicMergePatch(docs[2], patch, admissionv1.MutatingWebhookConfiguration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got admissionv1.MutatingWebhookConfiguration
+	if err := json.Unmarshal(merged, &got); err != nil {
+		t.Fatal(err)
+	}
+	for i := range got.Webhooks {
+		if w := got.Webhooks[i]; string(w.ClientConfig.CABundle) != "authority" || *w.TimeoutSeconds != 7 {
+			t.Errorf("entry %d: caBundle %q, timeout %d after applying again", i, w.ClientConfig.CABundle, *w.TimeoutSeconds)
+		}
 	}
 }
