@@ -17,6 +17,13 @@ var nested = map[string]string{
 	"tools":            "linters and generators bring hundreds of modules along",
 	"test/cluster":     "a real Kubernetes to test against",
 	"test/conformance": "the Gateway API's suite pins its own versions",
+	"test/e2e":         "it needs the test bed, which Tulle itself does not",
+}
+
+// unwalked are nested modules that make test and make lint leave out, with the reason for each.
+var unwalked = map[string]string{
+	"test/cluster/kube":    "one main.go in front of all of Kubernetes: minutes to compile; make cluster builds it",
+	"test/cluster/coredns": "one main.go in front of CoreDNS, which wants another client-go; make cluster builds it",
 }
 
 func TestNestedModulesAreListed(t *testing.T) {
@@ -25,6 +32,9 @@ func TestNestedModulesAreListed(t *testing.T) {
 			return nil
 		}
 		dir := path.Dir(name)
+		if unwalked[dir] != "" {
+			return nil
+		}
 		if nested[dir] == "" {
 			t.Errorf("%s is a module of its own that internal/house does not list: ./... passes it by, so that somebody "+
 				"must say why it is one", dir)

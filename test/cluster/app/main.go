@@ -1,0 +1,92 @@
+// Command app is what the test bed's own tests run in pods: it serves, asks, and tells what a
+// connection looked like before it was redirected. Static, so that any image can hold it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const usage = `usage: app serve ADDR           answer HTTP requests with this host's name
+       app get URL              ask once; print the answer's status and body
+       app original ADDR        tell each connection its original destination
+       app webhook ADDR CRT KEY be a mutating webhook that annotates every pod
+       app sleep                wait for the end`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "serve":
+		return serve(ctx, args[1])
+	case len(args) == 2 && args[0] == "get":
+		return get(ctx, args[1])
+	case len(args) == 2 && args[0] == "original":
+		return original(ctx, args[1])
+	case len(args) == 4 && args[0] == "webhook":
+		return webhook(ctx, args[1], args[2], args[3])
+	case len(args) == 1 && args[0] == "sleep":
+		<-ctx.Done()
+		return nil
+	}
+	return errors.New(usage)
+}
+
+func server(ctx context.Context, address string, h http.Handler) *http.Server {
+	s := &http.Server{Addr: address, Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = s.Close() })
+	return s
+}
+
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func serve(ctx context.Context, address string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		log.Printf("%s %s from %s", r.Method, r.URL, r.RemoteAddr)
+		fmt.Fprintf(w, "%s\n", host)
+	}
+	log.Printf("serving on %s", address)
+	return closed(server(ctx, address, http.HandlerFunc(answer)).ListenAndServe())
+}
+
+func get(ctx context.Context, url string) error {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
+}

@@ -1,0 +1,28 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// victim, when set, makes the test binary a process that brings a cluster up and waits to be killed.
+const victim = "TULLE_TEST_BED_VICTIM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(victim) != "" {
+		ctx, stop := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer stop()
+		if _, err := Up(ctx, Config{Instance: victimInstance, Nodes: 1, Progress: os.Stderr}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println("up")
+		select {}
+	}
+	goleak.VerifyTestMain(m)
+}
