@@ -51,6 +51,13 @@ test-long: ## what does not fit into test: every test without -short, and the ne
 	$(GO) test -race -timeout 90m ./...
 	@$(MAKE) negative
 
+# Its figures are of the proxies alone, which are built without the race detector in test-long too.
+ifneq ($(wildcard test/mesh),)
+.PHONY: test-stopped
+test-stopped: ## of test-long: 1 GiB past a stopped reader for each protocol, and 100 at once; writes docs/results
+	TULLE_RESULTS=$(CURDIR)/docs/results $(GO) test -count=1 -timeout 30m -v -run 'StoppedReader' ./test/mesh
+endif
+
 .PHONY: lint
 lint: tools ## gofmt, golangci-lint, vet for macOS and govulncheck, nested modules included
 	@tools/gofmt-check

@@ -42,7 +42,7 @@ func (b *buffer) grow(n int, pool *slab.Pool) *[]byte {
 	if len(*t)+n <= slab.Most || len(*t) < slab.Most/4 {
 		return b.enlarge(t, min(max(len(*t)+n, 2*cap(*t)), slab.Most), pool)
 	}
-	b.more = append(b.more, pool.Get(min(max(n, b.n), slab.Most)))
+	b.more = append(b.more, pool.Get(min(max(n, b.n/2), slab.Most)))
 	return b.tail()
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -24,56 +25,94 @@ const most = 64 << 20
 
 // TestAStoppedReaderCostsNoMemory: R4.2. For each protocol and direction a body whose reader stops in
 // its middle arrives whole, five at the same time, and neither proxy grows over 64 MiB.
-func TestAStoppedReaderCostsNoMemory(t *testing.T) { stoppedReaders(t, 32<<20, 2*time.Second, true) }
+func TestAStoppedReaderCostsNoMemory(t *testing.T) {
+	up, down := directWorld(t, 12), directWorld(t, 12)
+	var all sync.WaitGroup
+	for i, f := range flows() {
+		f.n, f.stop = 32<<20, 2*time.Second
+		w := []*world{up, down}[i%2]
+		all.Go(func() { f.try(t, w) })
+	}
+	all.Wait()
+	up.wantSmall(t, stopped{})
+	down.wantSmall(t, stopped{})
+}
 
 // TestAStoppedReaderOfAGibibyte is the same with 1 GiB and a minute, by itself for each.
 func TestAStoppedReaderOfAGibibyte(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: sends a gibibyte for each protocol and direction")
 	}
-	stoppedReaders(t, 1<<30, time.Minute, false)
-}
-
-func stoppedReaders(t *testing.T, n int64, stop time.Duration, together bool) {
-	if together {
-		up, down := directWorld(t), directWorld(t)
-		var all sync.WaitGroup
-		for i, f := range flows() {
-			f.n, f.stop = n, stop
-			w := []*world{up, down}[i%2]
-			all.Go(func() { f.try(t, w) })
-		}
-		all.Wait()
-		up.wantSmall(t)
-		down.wantSmall(t)
-		return
-	}
+	r := newResults(t, "stopped-reader", "One long body for each protocol and direction, its reader stops in the middle")
 	for _, f := range flows() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel() // each has proxies of its own; they wait most of the time
-			f.n, f.stop = n, stop
-			w := directWorld(t)
+			f.n, f.stop = 1<<30, time.Minute
+			w := directWorld(t, 12)
+			began := time.Now()
 			f.try(t, w)
-			w.wantSmall(t)
+			w.wantSmall(t, stopped{what: f.name, number: 1, flow: f, took: time.Since(began), to: r})
+		})
+	}
+}
+
+// TestManyStoppedReaders: R4.2. What is kept for stopped readers hardly grows with their number: ten
+// and a hundred of all protocols and directions at once over one pair of proxies.
+func TestManyStoppedReaders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: a hundred bodies with a stop in each")
+	}
+	r := newResults(t, "stopped-readers", "Long bodies of all protocols and directions at once, their readers stop in the middle")
+	for _, each := range []int{1, 10} {
+		number := each * len(flows())
+		t.Run(strconv.Itoa(number), func(t *testing.T) {
+			w := directWorld(t, number+1)
+			began := time.Now()
+			var all sync.WaitGroup
+			var last flow
+			for range each {
+				for _, f := range flows() {
+					f.n, f.stop = 32<<20, 20*time.Second
+					all.Go(func() { f.try(t, w) })
+					last = f
+				}
+			}
+			all.Wait()
+			w.wantSmall(t, stopped{what: "all", number: number, flow: last, took: time.Since(began), to: r})
 		})
 	}
 }
 
 // directWorld has processes for proxies and no recorder between them.
-func directWorld(t *testing.T) *world {
-	cfg := worldConfig{mode: binaries, slots: 12}
+func directWorld(t *testing.T, slots int) *world {
+	cfg := worldConfig{mode: binaries, slots: slots}
 	w := bareWorld(t, cfg)
 	w.announce(cfg, w.net+"4")
 	w.server, w.client = w.start(w.serverSpec(false)), w.start(w.clientSpec(false))
 	return w
 }
 
-func (w *world) wantSmall(t *testing.T) {
+// stopped is what was measured of flows whose readers stopped.
+type stopped struct {
+	what   string
+	number int
+	flow   flow
+	took   time.Duration
+	to     *results // nil: for nobody
+}
+
+// wantSmall looks at the most that both proxies had.
+func (w *world) wantSmall(t *testing.T, s stopped) {
 	t.Helper()
+	const mib = 1 << 20
 	client, server := resident(t, w.client.pid), resident(t, w.server.pid)
-	t.Logf("resident at most: %.1f MiB outbound, %.1f MiB inbound", float64(client)/(1<<20), float64(server)/(1<<20))
+	t.Logf("resident at most: %.1f MiB outbound, %.1f MiB inbound", float64(client)/mib, float64(server)/mib)
 	if client > most || server > most {
-		t.Errorf("over %d MiB", most>>20)
+		t.Errorf("over %d MiB", most/mib)
+	}
+	if s.to != nil {
+		s.to.row("| %s | %d | %d | %.0f | %v | %.0f | %.1f | %.1f |", s.what, s.number, s.flow.n/mib, s.flow.stop.Seconds(), !t.Failed(),
+			s.took.Seconds(), float64(client)/mib, float64(server)/mib)
 	}
 }
 
