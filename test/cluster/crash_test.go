@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -143,11 +142,4 @@ func same(t *testing.T, before, after map[string]string) {
 			t.Errorf("%s: %q before, %q after", key, before[key], after[key])
 		}
 	}
-	_ = filepath.WalkDir(stateRoot, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && ours(d.Name(), "") {
-			t.Errorf("%s is left", p)
-			return fs.SkipAll
-		}
-		return nil
-	})
 }

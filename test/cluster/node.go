@@ -134,7 +134,9 @@ func (n *Node) Kill() error {
 	if err := n.Resume(); err != nil { // the frozen do not die
 		return err
 	}
-	err := kill(n.cluster.instance.nodeCgroup(n.number))
+	cgroup := n.cluster.instance.nodeCgroup(n.number)
+	// A machine that boots has no cgroups; the kubelet would wait seconds for each dead container's.
+	err := errors.Join(kill(cgroup), removeCgroups(cgroup))
 	if n.stdin != nil {
 		n.stdin.Close()
 		<-n.ended

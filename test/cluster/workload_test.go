@@ -96,7 +96,7 @@ spec:
           nft -f - <<'RULES'
           table inet test {
             chain output {
-              type nat hook output priority dstnat
+              type nat hook output priority -100
               meta skuid 2102 accept
               oifname lo accept
               meta l4proto tcp redirect to :4140
