@@ -79,7 +79,7 @@ func permissions(ctx context.Context, e *env) Finding {
 	if err != nil {
 		return unknown(err)
 	}
-	return failures(append(problems, more...), fmt.Sprintf("%d kinds of objects", len(seen)))
+	return failures(append(problems, more...), "")
 }
 
 // mayGive asks for each right in the chart's roles whether you have it, unless you may give any.
@@ -281,7 +281,7 @@ func kernels(ctx context.Context, e *env) Finding {
 	if good == 0 && len(nodes) > 0 {
 		return failures(problems, "")
 	}
-	return warnings(problems, fmt.Sprintf("%d nodes", good))
+	return warnings(problems, count(good, "node"))
 }
 
 func kernel(v string) (major, minor int, ok bool) {

@@ -90,3 +90,11 @@ const page = "https://github.com/tulle-mesh/tulle/blob/main/docs/checks.md#"
 
 // See is the address that explains the check.
 func (c *Check) See() string { return page + c.Anchor }
+
+// count is "1 check", "2 checks".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -119,7 +119,7 @@ func namespaceLabels(ctx context.Context, e *env) Finding {
 			problems = append(problems, fmt.Sprintf("namespace %s has the annotation %s: %s and not the label", name, inject.AnnotationInject, config.Enabled))
 		}
 	}
-	return warnings(problems, fmt.Sprintf("%d namespaces", n))
+	return warnings(problems, count(n, "namespace"))
 }
 
 // unmeshed asks the injector's own function about every pod without a proxy.
@@ -163,7 +163,7 @@ func unmeshed(ctx context.Context, e *env) Finding {
 			order[i] = fmt.Sprintf("%d %s", n, line)
 		}
 	}
-	return warnings(order, fmt.Sprintf("%d pods", with))
+	return warnings(order, count(with, "pod"))
 }
 
 func whyUnmeshed(p *corev1.Pod, ns *corev1.Namespace, m *config.Mesh) string {

@@ -71,7 +71,7 @@ func definitions(ctx context.Context, e *env) Finding {
 			problems = append(problems, problem)
 		}
 	}
-	return failures(problems, fmt.Sprintf("%d definitions", len(crds)))
+	return failures(problems, "")
 }
 
 // established says what is wrong with a definition that exists.
@@ -131,7 +131,7 @@ func objects(ctx context.Context, e *env) Finding {
 	for _, m := range missing {
 		problems = append(problems, m+" does not exist")
 	}
-	return failures(problems, fmt.Sprintf("%d objects", len(all)))
+	return failures(problems, "")
 }
 
 func controlPlane(ctx context.Context, e *env) Finding {

@@ -55,7 +55,7 @@ func networkPolicies(ctx context.Context, e *env) Finding {
 		return unknown(err)
 	}
 	w := &wall{l.Items, namespaces}
-	f := Finding{Status: OK, Note: fmt.Sprintf("%d policies", len(l.Items))}
+	f := Finding{Status: OK, Note: "of " + count(len(perNamespace(l.Items)), "namespace")}
 	var fixes []networkingv1.NetworkPolicy
 	clients := perOwner(pods)
 	for _, p := range clients {
@@ -74,6 +74,14 @@ func networkPolicies(ctx context.Context, e *env) Finding {
 		f.Fix = manifests(fixes)
 	}
 	return f
+}
+
+func perNamespace(policies []networkingv1.NetworkPolicy) map[string]bool {
+	seen := map[string]bool{}
+	for i := range policies {
+		seen[policies[i].Namespace] = true
+	}
+	return seen
 }
 
 // perOwner keeps one pod of each owner: their labels, which policies select by, are the same.

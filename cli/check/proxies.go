@@ -55,7 +55,7 @@ func proxiesReady(ctx context.Context, e *env) Finding {
 			problems = append(problems, fmt.Sprintf("%s: the proxy is not ready (%d restarts)", podName(&pods[i]), s.RestartCount))
 		}
 	}
-	return failures(problems, fmt.Sprintf("%d proxies", len(pods)))
+	return failures(problems, proxyCount(len(pods)))
 }
 
 func proxiesVersion(ctx context.Context, e *env) Finding {
@@ -135,9 +135,9 @@ func (e *env) eachProxy(ctx context.Context, bad Status, judge func(*corev1.Pod,
 		}
 	}
 	if bad == Failure {
-		return failures(problems, fmt.Sprintf("%d proxies", len(all)))
+		return failures(problems, proxyCount(len(all)))
 	}
-	return warnings(problems, fmt.Sprintf("%d proxies", len(all)))
+	return warnings(problems, proxyCount(len(all)))
 }
 
 func proxiesCertified(ctx context.Context, e *env) Finding {
@@ -288,4 +288,11 @@ func number(s string) int {
 		return 0
 	}
 	return n
+}
+
+func proxyCount(n int) string {
+	if n == 1 {
+		return "1 proxy"
+	}
+	return fmt.Sprintf("%d proxies", n)
 }

@@ -9,6 +9,8 @@ import (
 type Result struct {
 	Check
 	Finding
+	// Blocked says that it was not made because a fatal one failed.
+	Blocked bool
 }
 
 // between is how long a failing check that waits rests before it is made again.
@@ -41,10 +43,10 @@ func (r *runner) run(ctx context.Context, table []Check, mode Mode, each func(Re
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if c.Fatal && f.Status == Failure {
+		each(Result{*c, f, fatal != ""})
+		if c.Fatal && f.Status == Failure && fatal == "" {
 			fatal = c.Name
 		}
-		each(Result{*c, f})
 	}
 	return nil
 }

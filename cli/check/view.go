@@ -17,6 +17,7 @@ type view struct {
 
 	group   string
 	line    bool // a line "waiting" stands on the terminal
+	blocked int  // checks that were not made
 	counts  map[Status]int
 	report  jsonReport
 	printed bool
@@ -60,11 +61,18 @@ func (v *view) hint(r *Result) string {
 	if r.Status != Failure && r.Status != Warning {
 		return ""
 	}
-	return strings.ReplaceAll(r.Hint, "-n NAMESPACE logs deploy/tulle", "-n "+v.namespace+" logs deploy/tulle")
+	if r.Group == groupInstallation || r.Group == groupCertificates || strings.Contains(r.Hint, "deploy/tulle") {
+		return strings.ReplaceAll(r.Hint, "NAMESPACE", v.namespace) // it is about the control plane
+	}
+	return r.Hint
 }
 
 func (v *view) result(r Result) {
 	v.end()
+	if r.Blocked && v.format != console.JSON {
+		v.blocked++
+		return
+	}
 	v.counts[r.Status]++
 	if v.format == console.JSON {
 		v.collect(&r)
@@ -155,13 +163,16 @@ func (v *view) summary() {
 	case v.counts[Failure] > 0:
 		word = v.con.Paint(console.Bad, fmt.Sprintf("%d failed", v.counts[Failure]))
 		if n := v.counts[Warning]; n > 0 {
-			word += fmt.Sprintf(", %d warnings", n)
+			word += ", " + count(n, "warning")
 		}
 	case v.counts[Warning] > 0:
-		word = v.con.Paint(console.Doubt, fmt.Sprintf("%d warnings", v.counts[Warning]))
+		word = v.con.Paint(console.Doubt, count(v.counts[Warning], "warning"))
 	}
 	if v.printed {
 		fmt.Fprintln(v.con.Out)
 	}
-	fmt.Fprintf(v.con.Out, "%d checks: %s\n", v.counts[OK]+v.counts[Warning]+v.counts[Failure], word)
+	if v.blocked > 0 {
+		word += fmt.Sprintf("; %s could not be made", count(v.blocked, "check"))
+	}
+	fmt.Fprintf(v.con.Out, "%s: %s\n", count(v.counts[OK]+v.counts[Warning]+v.counts[Failure], "check"), word)
 }
