@@ -9,14 +9,14 @@ import (
 
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
+	"github.com/tulle-mesh/tulle/injector/config"
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
-// Annotations.
+// Annotations that discovery obeys. The others of the table are the injector's.
 const (
-	annotations       = "config.tulle.dev/"
-	annotationOpaque  = annotations + "opaque-ports"
-	annotationDefault = annotations + "default-inbound-policy"
+	annotationOpaque  = config.Prefix + config.OpaquePorts
+	annotationDefault = config.Prefix + config.DefaultInboundPolicy
 )
 
 // problems collects what there is to say of an object.
@@ -55,22 +55,31 @@ func (p *problems) rules(annots map[string]string) state.PortRules {
 				r.Default = &d
 			}
 		case perPort:
-			n, err := strconv.ParseUint(port, 10, 16)
-			d, derr := mesh.ParseDefault(value)
+			n, ok := portNumber(port)
+			d, err := mesh.ParseDefault(value)
 			switch {
-			case err != nil || n == 0:
+			case !ok:
 				p.brokenf(field, "%q is not a port", port)
-			case derr != nil:
-				p.brokenf(field, "%v", derr)
+			case err != nil:
+				p.brokenf(field, "%v", err)
 			default:
-				r.PortDefaults = append(r.PortDefaults, state.PortDefault{Port: uint16(n), Default: d})
+				r.PortDefaults = append(r.PortDefaults, state.PortDefault{Port: n, Default: d})
 			}
-		case strings.HasPrefix(key, annotations):
+		case strings.HasPrefix(key, config.Prefix) && !isSetting(key):
 			p.noticef(field, "is not an annotation that Tulle knows")
 		}
 	}
 	slices.SortFunc(r.PortDefaults, func(a, b state.PortDefault) int { return cmp.Compare(a.Port, b.Port) })
 	return r
+}
+
+func portNumber(s string) (uint16, bool) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint16(n), err == nil && n != 0
+}
+
+func isSetting(annotation string) bool {
+	return slices.ContainsFunc(config.Table(), func(s config.Setting) bool { return s.Annotation() == annotation })
 }
 
 // ranges reads "25,3306,9000-9099". It is never nil: an empty list is said, too.

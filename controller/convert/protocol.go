@@ -55,3 +55,17 @@ func (p *problems) protocol(field string, name *string) mesh.Protocol {
 	}
 	return known
 }
+
+// portProtocol is what a port speaks by its appProtocol, else by its name where that says that it is
+// bytes ("mysql", "tcp-redis"). A name that says HTTP says nothing that is not detected, and may be
+// wrong.
+func (p *problems) portProtocol(field, name string, app *string) mesh.Protocol {
+	if app != nil && *app != "" {
+		return p.protocol(field+".appProtocol", app)
+	}
+	first, _, _ := strings.Cut(strings.ToLower(name), "-")
+	if protocols[first] == mesh.ProtocolOpaque {
+		return mesh.ProtocolOpaque
+	}
+	return mesh.ProtocolDetect
+}

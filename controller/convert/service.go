@@ -11,15 +11,20 @@ import (
 
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
+	"github.com/tulle-mesh/tulle/injector/config"
+	"github.com/tulle-mesh/tulle/injector/inject"
 )
 
-// Namespace makes the row of a Namespace.
+// Namespace makes the row of a Namespace, of one with a Broken problem too: where a last good state is
+// kept, it holds, and elsewhere a default policy that cannot be read is deny.
 func Namespace(o *corev1.Namespace) (*state.Namespace, []status.Problem) {
 	var p problems
-	n := &state.Namespace{Name: o.Name, Rules: p.rules(o.Annotations)}
-	if p.isBroken() {
-		return nil, p
+	n := &state.Namespace{Name: o.Name, Rules: p.failClosed(o.Annotations)}
+	asked, said := o.Annotations[inject.AnnotationInject]
+	if !said {
+		asked = o.Labels[inject.AnnotationInject]
 	}
+	n.Inject = asked == config.Enabled
 	return n, p
 }
 
@@ -35,6 +40,11 @@ func Service(o *corev1.Service) (*state.Service, []status.Problem) {
 		Rules: state.PortRules{Opaque: p.rules(o.Annotations).Opaque},
 	}
 	s.Addrs = p.clusterIPs(&o.Spec)
+	for i, ip := range o.Spec.ExternalIPs {
+		if a, ok := p.addr(fmt.Sprintf("spec.externalIPs[%d]", i), ip); ok {
+			s.External = append(s.External, a)
+		}
+	}
 	for i := range o.Spec.Ports {
 		p.servicePort(s, fmt.Sprintf("spec.ports[%d]", i), &o.Spec.Ports[i])
 	}
@@ -46,9 +56,7 @@ func Service(o *corev1.Service) (*state.Service, []status.Problem) {
 			p.ignoredf("spec.trafficDistribution", "%q is not supported yet", *d)
 		}
 	}
-	if l := o.Spec.InternalTrafficPolicy; l != nil && *l == corev1.ServiceInternalTrafficPolicyLocal {
-		p.ignoredf("spec.internalTrafficPolicy", "%q is not supported yet", *l)
-	}
+	s.NodeLocal = o.Spec.InternalTrafficPolicy != nil && *o.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	if a := o.Spec.SessionAffinity; a != "" && a != corev1.ServiceAffinityNone {
 		p.ignoredf("spec.sessionAffinity", "%q is not supported yet", a)
 	}
@@ -106,7 +114,7 @@ func (p *problems) servicePort(s *state.Service, field string, o *corev1.Service
 		return
 	}
 	row := state.ServicePort{
-		Name: o.Name, Port: port, Protocol: p.protocol(field+".appProtocol", o.AppProtocol),
+		Name: o.Name, Port: port, Protocol: p.portProtocol(field, o.Name, o.AppProtocol),
 		TargetName: o.TargetPort.StrVal,
 	}
 	if row.TargetName == "" {
@@ -156,7 +164,7 @@ func (p *problems) slicePort(s *state.Slice, field string, o *discoveryv1.Endpoi
 		return
 	}
 	s.Ports = append(s.Ports, state.SlicePort{
-		Name: deref(o.Name), Port: port, Protocol: p.protocol(field+".appProtocol", o.AppProtocol),
+		Name: deref(o.Name), Port: port, Protocol: p.portProtocol(field, deref(o.Name), o.AppProtocol),
 	})
 }
 
@@ -179,8 +187,9 @@ func (p *problems) sliceEndpoint(s *state.Slice, field string, o *discoveryv1.En
 			e.Addrs = append(e.Addrs, a)
 		}
 	}
-	if o.TargetRef != nil {
-		e.Pod = o.TargetRef.Name
+	if r := o.TargetRef; r != nil {
+		e.Pod = r.Name
+		e.Ref = r.Kind == "Pod" && (r.Namespace == "" || r.Namespace == s.Name.Namespace)
 	}
 	if o.Hints != nil {
 		e.ForZones = zones(o.Hints.ForZones)
