@@ -88,6 +88,7 @@ type Timeouts struct {
 	Silence    time.Duration // before the server side is connected; 0: 10 ms (R2.5)
 	Undecided  time.Duration // of a begun prefix; 0: 10 s (R2.5)
 	TargetIdle time.Duration // before an unused target is dropped; 0: 10 min
+	Stale      time.Duration // what discovery said is used without its stream; 0: 24 h (R11.4)
 	Ping       time.Duration // between PINGs on a hop; 0: 10 s (R1.1)
 	LameDuck   time.Duration // inbound accepts on after SIGTERM; 0: 3 s (R11.2)
 	Drain      time.Duration // at most, from SIGTERM to exit; 0: 20 s (R11.2)
@@ -125,6 +126,7 @@ func (c Config) WithDefaults() Config {
 	orTime(&t.Silence, 10*time.Millisecond)
 	orTime(&t.Undecided, 10*time.Second)
 	orTime(&t.TargetIdle, 10*time.Minute)
+	orTime(&t.Stale, 24*time.Hour)
 	orTime(&t.Ping, 10*time.Second)
 	orTime(&t.LameDuck, 3*time.Second)
 	orTime(&t.Drain, 20*time.Second)

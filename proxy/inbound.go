@@ -35,6 +35,7 @@ type inbound struct {
 	h2       *exchange.H2Server
 	tun      func() // resets the tunnel
 	dial     *inDial
+	until    mono.Time // waits no longer than that for the first policy
 	over     bool
 
 	stats *metrics.HTTP
@@ -56,8 +57,46 @@ func (s *shard) openInbound(sock loop.Socket, info wire.Info, dst netip.AddrPort
 	i.a.users++
 	i.c = wire.Accept(s.wire, sock, info, i)
 	s.conns.add(&i.link, i)
-	n := &sniffer{s: s, c: i.c, side: i, tls: !s.p.cfg.DisableTLS}
+	if s.inbound == nil {
+		i.waitForPolicy()
+		return
+	}
+	i.begin()
+}
+
+// begin finds out what the client speaks.
+func (i *inbound) begin() {
+	n := &sniffer{s: i.s, c: i.c, side: i, tls: !i.s.p.cfg.DisableTLS}
 	n.start()
+}
+
+// waitForPolicy holds a connection that came before the first inbound policy (R11.1): that is on its
+// way as a rule, and a refusal would cost the peer's retry budget.
+func (i *inbound) waitForPolicy() {
+	i.c.Pause()
+	i.until = i.s.now().Add(i.s.p.cfg.Timeouts.Resolve)
+	i.s.early = append(i.s.early, i)
+	if len(i.s.early) == 1 {
+		i.s.w.Arm(&i.s.earlyTimer, i.until, i.s, timerEarly)
+	}
+}
+
+// admit lets connections go on that waited for a policy: all once it is there, else those that have
+// waited long enough, to be told so.
+func (s *shard) admit(now mono.Time) {
+	for len(s.early) > 0 && (s.inbound != nil || s.early[0].until <= now) {
+		i := s.early[0]
+		s.early = s.early[1:]
+		if !i.over {
+			i.begin()
+		}
+	}
+	if len(s.early) > 0 {
+		s.w.Arm(&s.earlyTimer, s.early[0].until, s, timerEarly)
+		return
+	}
+	s.early = nil
+	s.w.Cancel(&s.earlyTimer)
 }
 
 // end forgets the connection.

@@ -295,6 +295,15 @@ func (p *Proxy) unsubscribe(t mesh.Target) {
 	}
 }
 
+// resubscribe asks for a target as if nothing had been said of it.
+func (p *Proxy) resubscribe(t mesh.Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known.forget(t)
+	p.deps.Discovery.Unsubscribe(t)
+	p.deps.Discovery.Subscribe(t)
+}
+
 // breakers are what all workers know of a target's failures (R6.6).
 func (p *Proxy) breakers(t mesh.Target) *share.Breakers {
 	p.mu.Lock()

@@ -33,6 +33,7 @@ func newSelf(t *testing.T, redirected bool, allow mesh.Default) *world {
 	w.outD = meshtest.NewDiscovery()
 	w.outD.SetInbound(&mesh.InboundPolicy{TrustDomain: "cluster.local", Default: allow})
 	w.out = w.proxy(cfg, w.servers, catalogID, w.outD)
+	w.outD.Attach(w.out)
 	w.outD.Set(target, &mesh.TargetPolicy{Kind: mesh.TargetService, Service: "catalog", Namespace: "shop", Port: 80}, row)
 	w.run(time.Millisecond)
 	t.Cleanup(w.nothingHeld)
@@ -76,8 +77,8 @@ func TestOneselfIsSubjectToPolicy(t *testing.T) {
 	w.noAccept()
 }
 
-// wantSeries checks that the outbound proxy has a series with all labels that was counted.
-func (w *world) wantSeries(name string, labels ...string) {
+// series are the outbound proxy's series of a name, one a string.
+func (w *world) series(name string) []string {
 	w.t.Helper()
 	r := prometheus.NewRegistry()
 	r.MustRegister(metrics.NewCollector(w.out.Counts))
@@ -88,13 +89,19 @@ func (w *world) wantSeries(name string, labels ...string) {
 	var all []string
 	for _, f := range fs {
 		for _, m := range f.GetMetric() {
-			if s := m.String(); f.GetName() == name {
-				all = append(all, s)
+			if f.GetName() == name {
+				all = append(all, strings.NewReplacer(`name:"`, "", `" value:"`, `="`, `"  value:"`, `="`).Replace(m.String()))
 			}
 		}
 	}
+	return all
+}
+
+// wantSeries checks that the outbound proxy has a series with all labels.
+func (w *world) wantSeries(name string, labels ...string) {
+	w.t.Helper()
+	all := w.series(name)
 	for _, s := range all {
-		s = strings.NewReplacer(`name:"`, "", `" value:"`, `="`, `"  value:"`, `="`).Replace(s)
 		has := true
 		for _, l := range labels {
 			has = has && strings.Contains(s, l)

@@ -45,11 +45,19 @@ type shard struct {
 	tunnels    int
 	inbound    *mesh.InboundPolicy
 	draining   bool
+	downSince  mono.Time  // when the stream to discovery ended, 0 while it is up
+	early      []*inbound // that came before the first inbound policy, in order
+	earlyTimer loop.Timer
 	sweep      loop.Timer
 }
 
 // sweepEvery is how often a shard looks for what is no longer used.
 const sweepEvery = 30 * time.Second
+
+const (
+	timerSweep uint8 = iota
+	timerEarly
+)
 
 func newShard(p *Proxy, w *loop.Worker) *shard {
 	s := &shard{
@@ -61,7 +69,7 @@ func newShard(p *Proxy, w *loop.Worker) *shard {
 	s.env = &exchange.Env{Wire: s.wire, MaxInFlight: max(1, l.Requests/p.cfg.Workers), Refuse: s.refuse}
 	s.maxConns = max(1, l.Connections/p.cfg.Workers)
 	s.setParams()
-	w.Arm(&s.sweep, w.Now().Add(sweepEvery), s, 0)
+	w.Arm(&s.sweep, w.Now().Add(sweepEvery), s, timerSweep)
 	return s
 }
 
@@ -130,8 +138,13 @@ func (s *shard) denySelf(u *endpoint) string {
 }
 
 // Expired implements loop.TimerHandler: what is no longer used is dropped.
-func (s *shard) Expired(*loop.Timer, uint8) {
+func (s *shard) Expired(_ *loop.Timer, kind uint8) {
 	now := s.now()
+	if kind == timerEarly {
+		s.admit(now)
+		return
+	}
+	s.forgetStale(now)
 	idle := s.p.cfg.Timeouts.TargetIdle
 	keep := s.targetList[:0]
 	for _, t := range s.targetList {
@@ -146,7 +159,7 @@ func (s *shard) Expired(*loop.Timer, uint8) {
 	s.sweepApps(now, idle)
 	s.recheck() // roots may have been withdrawn
 	s.store.Expire(now)
-	s.w.Arm(&s.sweep, now.Add(sweepEvery), s, 0)
+	s.w.Arm(&s.sweep, now.Add(sweepEvery), s, timerSweep)
 }
 
 func (s *shard) sweepApps(now mono.Time, idle time.Duration) {
@@ -168,6 +181,7 @@ func (s *shard) sweepApps(now mono.Time, idle time.Duration) {
 func (s *shard) setInbound(p *mesh.InboundPolicy) {
 	ending := p.Terminating && (s.inbound == nil || !s.inbound.Terminating)
 	s.inbound = p
+	s.admit(s.now())
 	s.recheck()
 	if ending {
 		s.drain() // the application still serves; clients are told to go (R11.2)

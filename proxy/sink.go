@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/discover"
 )
 
@@ -112,6 +113,27 @@ func (t *target) outside() bool {
 func (p *Proxy) Connected(up bool) {
 	if p.connected.Swap(up) != up {
 		p.log.Info("discovery stream", logUp(up))
+	}
+	p.each(func(s *shard) { s.connected(up) })
+}
+
+// connected notes since when nothing new has been heard.
+func (s *shard) connected(up bool) {
+	switch {
+	case up:
+		s.downSince = 0
+	case s.downSince == 0:
+		s.downSince = s.now()
+	}
+}
+
+// forgetStale drops what is known of targets once it is too old to be believed (R11.4).
+func (s *shard) forgetStale(now mono.Time) {
+	if s.downSince == 0 || now.Sub(s.downSince) < s.p.cfg.Timeouts.Stale {
+		return
+	}
+	for _, t := range s.targetList {
+		t.forget()
 	}
 }
 

@@ -33,7 +33,6 @@ type target struct {
 	lastUsed mono.Time
 	httpAt   mono.Time // last seen to speak HTTP (R2.5)
 	timer    loop.Timer
-	armed    bool
 	// unresolved: discovery did not answer in time and the address is outside the
 	// cluster (R11.4).
 	unresolved bool
@@ -142,7 +141,7 @@ func (t *target) wait(w waiter) bool {
 		return false
 	}
 	t.waiting = append(t.waiting, w)
-	t.arm(w.until)
+	t.arm()
 	return true
 }
 
@@ -152,20 +151,26 @@ func (t *target) park(c *outbound) bool {
 		return false
 	}
 	t.conns = append(t.conns, c)
-	t.arm(c.until)
+	t.arm()
 	return true
 }
 
-func (t *target) arm(at mono.Time) {
-	if !t.armed {
-		t.armed = true
+// arm has the timer go off for whoever of both queues has waited longest.
+func (t *target) arm() {
+	var at mono.Time
+	if len(t.conns) > 0 {
+		at = t.conns[0].until
+	}
+	if len(t.waiting) > 0 && (at == 0 || t.waiting[0].until < at) {
+		at = t.waiting[0].until
+	}
+	if at != 0 {
 		t.s.w.Arm(&t.timer, at, t, 0)
 	}
 }
 
 // Expired implements loop.TimerHandler: somebody has waited long enough.
 func (t *target) Expired(*loop.Timer, uint8) {
-	t.armed = false
 	now := t.s.now()
 	if !t.resolved() && t.passThrough() {
 		return
@@ -180,11 +185,7 @@ func (t *target) Expired(*loop.Timer, uint8) {
 		t.waiting = t.waiting[1:]
 		t.expireWaiter(w)
 	}
-	if len(t.conns) > 0 {
-		t.arm(t.conns[0].until)
-	} else if len(t.waiting) > 0 {
-		t.arm(t.waiting[0].until)
-	}
+	t.arm()
 }
 
 func (t *target) expireWaiter(w waiter) {
@@ -240,6 +241,19 @@ func (t *target) external(p *mesh.TargetPolicy) {
 	for _, e := range gone {
 		closeEndpoint(e)
 	}
+}
+
+// forget drops what discovery said too long ago (R11.4): the target is as one that was never resolved,
+// and asked for anew.
+func (t *target) forget() {
+	if !t.resolved() || t.unresolved {
+		return
+	}
+	t.policy, t.version, t.whole = nil, 0, false
+	for _, e := range t.bal.Replace(nil, t.s.now()) {
+		closeEndpoint(e)
+	}
+	t.s.p.resubscribe(t.key)
 }
 
 // idle reports whether the target was not used for d.

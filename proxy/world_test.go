@@ -53,11 +53,13 @@ var authority = sync.OnceValue(func() *meshtest.Authority { return meshtest.NewA
 
 // knobs are what a test changes.
 type knobs struct {
-	cfg     proxy.Config
-	policy  mesh.TargetPolicy
-	inbound *mesh.InboundPolicy
-	net     simnet.Config
-	rows    []mesh.Endpoint // instead of the application
+	cfg       proxy.Config
+	policy    mesh.TargetPolicy
+	inbound   *mesh.InboundPolicy
+	net       simnet.Config
+	rows      []mesh.Endpoint  // instead of the application
+	upstreams []proxy.Upstream // besides the one of target
+	late      bool             // the inbound proxy has no policy until inD is attached
 }
 
 func newWorld(t *testing.T, s shape, edit func(k *knobs)) *world {
@@ -78,13 +80,17 @@ func newWorld(t *testing.T, s shape, edit func(k *knobs)) *world {
 			w.inD.SetInbound(k.inbound)
 		}
 		w.in = w.proxy(cfg, w.servers, catalogID, w.inD)
+		if !k.late {
+			w.inD.Attach(w.in)
+		}
 		row = mesh.Endpoint{Addr: inAddr, Identity: catalogID}
 	}
 	if s != shapeIn {
 		cfg := k.cfg
-		cfg.Upstreams = []proxy.Upstream{{Listen: outAddr, Target: target}}
+		cfg.Upstreams = append([]proxy.Upstream{{Listen: outAddr, Target: target}}, k.upstreams...)
 		w.outD = meshtest.NewDiscovery()
 		w.out = w.proxy(cfg, w.clients, webID, w.outD)
+		w.outD.Attach(w.out)
 		if k.rows == nil {
 			k.rows = []mesh.Endpoint{row}
 		}
@@ -111,7 +117,6 @@ func (w *world) proxy(cfg proxy.Config, h *simnet.Host, id mesh.Identity, d *mes
 	for i, worker := range p.Workers() {
 		w.net.Drive(pollers[i], worker)
 	}
-	d.Attach(p)
 	return p
 }
 

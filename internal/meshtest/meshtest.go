@@ -110,6 +110,14 @@ func (d *Discovery) Attach(s discover.Sink) {
 	}
 }
 
+// Lose ends the stream: nothing is told until Attach is called again.
+func (d *Discovery) Lose() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sink.Connected(false)
+	d.sink = nil
+}
+
 // Set makes policy and rows what is known of t.
 func (d *Discovery) Set(t mesh.Target, policy *mesh.TargetPolicy, rows ...mesh.Endpoint) {
 	d.mu.Lock()
