@@ -245,6 +245,19 @@ func TestAbortAfterAnEarlyResponse(t *testing.T) {
 	})
 }
 
+// R5.5: what only proxies may write is not in trailers either, in no direction.
+func TestTrailersCannotSpeakForTheMesh(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		const chunked = "Transfer-Encoding: chunked\n\n2\nok\n0\n"
+		c := w.dial()
+		c.send("POST / HTTP/1.1\nHost: a\n" + chunked + "A: b\nTulle-Client-Id: liar\ntulle_x: y\n\n")
+		s := w.accept()
+		s.expect(w.request("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n") + "2\nok\n0\nA: b\n\n")
+		s.send("HTTP/1.1 200 OK\n" + chunked + "tulle-proxy-error: liar\n\n")
+		c.expect("HTTP/1.1 200 OK\n" + chunked + "\n")
+	})
+}
+
 // R3.4: a broken body is refused with 400, unless a response has begun.
 func TestBrokenBody(t *testing.T) {
 	const chunked = "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n"

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/hop"
 	"github.com/tulle-mesh/tulle/proxy/slab"
 )
 
@@ -93,11 +94,13 @@ func (x *Exchange) RequestData(p []byte, end bool) {
 	x.settle()
 }
 
-// RequestTrailers ends the request with trailers.
+// RequestTrailers ends the request with trailers, without what only proxies may
+// write (rule R5.5): a server may merge them into the head.
 func (x *Exchange) RequestTrailers(h *head.Head) {
 	if x.flags.finished {
 		return
 	}
+	hop.Strip(h)
 	x.flags.reqEnd = true
 	if x.flags.keep {
 		x.tailBuf = h.CopyTo(&x.tail, x.env.Wire.Pool().Get(h.Size()))

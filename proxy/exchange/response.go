@@ -3,6 +3,7 @@ package exchange
 import (
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/hop"
 )
 
 // ResponseInfo passes an interim response on.
@@ -78,11 +79,13 @@ func (x *Exchange) ResponseData(p []byte, end bool) {
 	}
 }
 
-// ResponseTrailers ends the response with trailers.
+// ResponseTrailers ends the response with trailers, without what only proxies may
+// write (rule R5.5).
 func (x *Exchange) ResponseTrailers(h *head.Head) {
 	if x.flags.finished || !x.flags.respHead {
 		return
 	}
+	hop.Strip(h)
 	if x.GRPC {
 		x.grpcStatus(h.Fields)
 	}
