@@ -42,16 +42,16 @@ destination:
   cluster:
     - apiGroups: [""]
       resources: [namespaces, nodes, pods, services]
-      verbs: [get, list, watch]
+      verbs: [list, watch]
     - apiGroups: [discovery.k8s.io]
       resources: [endpointslices]
-      verbs: [get, list, watch]
+      verbs: [list, watch]
     - apiGroups: [gateway.networking.k8s.io]
-      resources: [grpcroutes, httproutes, referencegrants]
-      verbs: [get, list, watch]
+      resources: [httproutes]
+      verbs: [list, watch]
     - apiGroups: [policy.tulle.dev]
       resources: [externalworkloads]
-      verbs: [get, list, watch]
+      verbs: [list, watch]
 injector:
   cluster:
     # A namespace's annotation is mirrored into its label, which the webhook selects by.
