@@ -62,6 +62,9 @@ func (p *Plane) admin() http.Handler {
 			snapshot.Dump(w)
 		})))
 	}
+	if p.cfg.LogLevel != nil {
+		mux.Handle("/debug/log-level", loopbackOnly(p.cfg.LogLevel))
+	}
 	if p.destination != nil {
 		mux.Handle("GET /debug/streams", loopbackOnly(p.destination))
 	}

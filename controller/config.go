@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type Config struct {
 	// Admin is where /ready, /live and /metrics are served, and /debug for loopback; nil: nowhere.
 	Admin net.Listener
 	Log   *zap.Logger // nil is silent
+	// LogLevel serves /debug/log-level of Admin, GET and PUT; nil: the level cannot be changed.
+	LogLevel http.Handler
 }
 
 // IdentityConfig is the identity service's.

@@ -90,8 +90,12 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 
 // settings turns what was said in words into what the Config wants.
 func (v *serving) settings(errs io.Writer) error {
-	var err error
-	if v.config.Log, err = logger(v.logLevel, v.logFormat, errs); err != nil {
+	level, err := zap.ParseAtomicLevel(v.logLevel)
+	if err != nil {
+		return err
+	}
+	v.config.LogLevel = level
+	if v.config.Log, err = logger(level, v.logFormat, errs); err != nil {
 		return err
 	}
 	if v.policy != "" {
@@ -143,11 +147,7 @@ func (v *serving) listen(ctx context.Context) ([]net.Listener, error) {
 	return all, nil
 }
 
-func logger(level, format string, w io.Writer) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
-	if err != nil {
-		return nil, err
-	}
+func logger(level zap.AtomicLevel, format string, w io.Writer) (*zap.Logger, error) {
 	cfg := zap.NewProductionEncoderConfig()
 	cfg.EncodeTime = zapcore.ISO8601TimeEncoder
 	var enc zapcore.Encoder
@@ -159,5 +159,5 @@ func logger(level, format string, w io.Writer) (*zap.Logger, error) {
 	default:
 		return nil, errors.New("--log-format: want json or plain")
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), l)), nil
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level)), nil
 }

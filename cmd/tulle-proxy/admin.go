@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 	"github.com/tulle-mesh/tulle/proxy/identity"
 	"github.com/tulle-mesh/tulle/proxy/metrics"
+	"github.com/tulle-mesh/tulle/proxy/mtls"
 )
 
 // healthEvery is how often a proxy that starts looks whether it is ready. Afterwards it looks when it
@@ -30,6 +32,7 @@ type adminParts struct {
 	p       *proxy.Proxy
 	end     context.CancelFunc // begins the proxy's end
 	ident   *identity.Client
+	creds   *mtls.Credentials
 	log     *zap.Logger
 }
 
@@ -50,10 +53,41 @@ func (a adminParts) part() run.Part {
 		g := &run.Group{}
 		g.Add("health", run.Func(func(ctx context.Context) error { return a.watch(ctx, health) }))
 		g.Add("serve", run.Func(func(ctx context.Context) error {
-			return admin.Serve(ctx, l, admin.Config{Log: a.log, Health: health, Look: func() { a.look(health) }, Gatherer: a.gatherer(), Debug: a.p, Probes: probes, Shutdown: a.shutdown()})
+			return admin.Serve(ctx, l, admin.Config{
+				Log: a.log, Health: health, Look: func() { a.look(health) }, Gatherer: a.gatherer(), Debug: a.p, Probes: probes, Shutdown: a.shutdown(),
+				Identity: a.identity, LogLevel: a.set.level,
+			})
 		}))
 		return g.Run(ctx)
 	})
+}
+
+// certificate is what /debug/identity shows of a proxy: nothing secret.
+type certificate struct {
+	Identity     string    `json:"identity"`
+	NotBefore    time.Time `json:"notBefore"`
+	NotAfter     time.Time `json:"notAfter"`
+	NextRenewal  time.Time `json:"nextRenewal"`
+	TrustVersion uint64    `json:"trustVersion"`
+	Degraded     string    `json:"degraded,omitempty"`
+	// Chain is PEM, the proxy's own certificate first.
+	Chain string `json:"chain"`
+}
+
+// identity shows the certificate in use.
+func (a adminParts) identity(context.Context) (any, error) {
+	have, st := a.creds.Get(), a.ident.State()
+	out := certificate{
+		Identity: string(have.Identity), NotBefore: have.NotBefore, NotAfter: have.NotAfter,
+		NextRenewal: st.NextRenewal, TrustVersion: st.TrustVersion,
+	}
+	if err := st.Degraded(); err != nil {
+		out.Degraded = err.Error()
+	}
+	for _, der := range have.Leaf.Certificate {
+		out.Chain += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	return out, nil
 }
 
 // shutdown is what POST /shutdown does; nil, the default: there is none (R11.3).

@@ -114,6 +114,6 @@ func wire(set *settings, log *zap.Logger, end context.CancelFunc) (data run.Part
 	beside = &run.Group{}
 	beside.Add("identity", ident)
 	beside.Add("discover", after(ident.Certified(), d.client))
-	beside.Add("admin", adminParts{set: set, reg: reg, process: counts.Process(), p: p, end: end, ident: ident, log: log.Named("admin")}.part())
+	beside.Add("admin", adminParts{set: set, reg: reg, process: counts.Process(), p: p, end: end, ident: ident, creds: creds, log: log.Named("admin")}.part())
 	return p, beside, nil
 }

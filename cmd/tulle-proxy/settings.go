@@ -32,6 +32,7 @@ type settings struct {
 	destinationName mesh.Identity
 	logLevel        string
 	logFormat       string
+	level           zap.AtomicLevel // logLevel, which /debug/log-level changes
 	hold            time.Duration
 	gcPercent       int
 	podIPs          []netip.Addr
@@ -156,7 +157,8 @@ func (s *settings) token() (string, error) {
 }
 
 func (s *settings) logger(w io.Writer) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(s.logLevel)
+	var err error
+	s.level, err = zap.ParseAtomicLevel(s.logLevel)
 	if err != nil {
 		return nil, fmt.Errorf("TULLE_LOG_LEVEL: %w", err)
 	}
@@ -170,7 +172,7 @@ func (s *settings) logger(w io.Writer) (*zap.Logger, error) {
 	default:
 		return nil, fmt.Errorf("TULLE_LOG_FORMAT=%q: want json or plain", s.logFormat)
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), s.level)), nil
 }
 
 func identityOf(p *mesh.Identity, v string) error {

@@ -181,6 +181,25 @@ func TestDebugIsJSONAndErrorsAreShown(t *testing.T) { // R12.5
 	}
 }
 
+func TestIdentityAndLogLevelAreForLoopback(t *testing.T) { // R12.5
+	cfg := config()
+	for _, path := range []string{"/debug/identity", "/debug/log-level"} {
+		if got, _ := (call{method: "GET", path: path, from: near}).do(cfg); got != 404 {
+			t.Errorf("%s without one: %d, want 404", path, got)
+		}
+	}
+	cfg.Identity = func(context.Context) (any, error) { return "spiffe://a/ns/b/sa/c", nil }
+	cfg.LogLevel = zap.NewAtomicLevel()
+	for path, want := range map[string]string{"/debug/identity": "spiffe://a/ns/b/sa/c", "/debug/log-level": `"info"`} {
+		if got, body := (call{method: "GET", path: path, from: near}).do(cfg); got != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %q, want %q", path, got, body, want)
+		}
+		if got, _ := (call{method: "GET", path: path, from: far}).do(cfg); got != 403 {
+			t.Errorf("%s from afar: %d, want 403", path, got)
+		}
+	}
+}
+
 // clock is a time that a test sets.
 type clock struct{ time.Time }
 

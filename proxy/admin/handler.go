@@ -35,6 +35,10 @@ type Config struct {
 	// Look brings Health up to date before it is told; nil: it always is.
 	Look     func()
 	Gatherer prometheus.Gatherer // required
+	// Identity is what /debug/identity shows: the certificate, never a key; nil: it is not there.
+	Identity func(context.Context) (any, error)
+	// LogLevel serves /debug/log-level, GET and PUT; nil: the level cannot be changed.
+	LogLevel http.Handler
 	// Debug is what /debug/targets, /debug/endpoints and /debug/policies show; nil: they are not there.
 	Debug Debug
 	// Probes are the application's, performed for the kubelet (rule R9.3); nil: there are none.
@@ -67,6 +71,12 @@ func (cfg Config) private() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if cfg.Identity != nil {
+		mux.HandleFunc("GET /debug/identity", cfg.show(cfg.Identity))
+	}
+	if cfg.LogLevel != nil {
+		mux.Handle("/debug/log-level", cfg.LogLevel)
+	}
 	if cfg.Debug != nil {
 		mux.HandleFunc("GET /debug/targets", cfg.show(cfg.Debug.Targets))
 		mux.HandleFunc("GET /debug/endpoints", cfg.show(cfg.Debug.Endpoints))
