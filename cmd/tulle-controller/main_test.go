@@ -27,6 +27,7 @@ func TestMistakesAreExplainedWithExitCode2(t *testing.T) {
 		"all --log-format xml":               "want json or plain",
 		"all --default-inbound-policy maybe": "maybe",
 		"all --cluster-networks 10.0.0.0":    "10.0.0.0",
+		"all --opaque-ports mysql":           "--opaque-ports mysql: want ports",
 		"all now":                            `"now" is no flag`,
 		"token --workload web-1":             "namespace/name",
 	} {

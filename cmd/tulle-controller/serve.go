@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/tulle-mesh/tulle/controller"
+	"github.com/tulle-mesh/tulle/controller/state"
+	"github.com/tulle-mesh/tulle/injector/skip"
 	"github.com/tulle-mesh/tulle/internal/logkey"
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/run"
@@ -22,7 +25,7 @@ import (
 // serving are the flags of the services.
 type serving struct {
 	identityListen, destinationListen, adminListen string
-	policy, networks, logLevel, logFormat          string
+	policy, networks, opaque, logLevel, logFormat  string
 
 	identity    controller.IdentityConfig
 	destination controller.DestinationConfig
@@ -46,6 +49,7 @@ func (v *serving) flags(what string) *flag.FlagSet {
 		f.StringVar(&v.destination.Replica, "replica", "", "name of this instance (default: the host's)")
 		f.StringVar(&v.config.Settings.ClusterDomain, "cluster-domain", "cluster.local", "what ends the long names of Services")
 		f.StringVar(&v.policy, "default-inbound-policy", "all-unauthenticated", "policy where no annotation says one")
+		f.StringVar(&v.opaque, "opaque-ports", "25,587,3306,4444,5432,6379,9300,11211", "ports and ranges that are bytes where no annotation says otherwise (R2.4), comma-separated")
 		f.StringVar(&v.networks, "cluster-networks", "", "networks whose unknown addresses proxies refuse, comma-separated")
 	}
 	if what == "destination" {
@@ -104,6 +108,14 @@ func (v *serving) settings(errs io.Writer) error {
 			return err
 		}
 		v.config.Settings.Default = d
+	}
+	ports, ok := skip.ParsePorts(v.opaque)
+	if !ok {
+		return fmt.Errorf("--opaque-ports %s: want ports and ranges of ports such as 3306,9000-9099", v.opaque)
+	}
+	v.config.Settings.Opaque = []state.PortRange{} // none is said, too
+	for _, r := range ports {
+		v.config.Settings.Opaque = append(v.config.Settings.Opaque, state.PortRange(r))
 	}
 	if v.networks == "" {
 		return nil
