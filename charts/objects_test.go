@@ -298,3 +298,23 @@ func TestApplyingAgainLeavesTheCABundle(t *testing.T) {
 		}
 	}
 }
+
+// TestOpaquePortsReachDestination in each form that the value may have.
+func TestOpaquePortsReachDestination(t *testing.T) {
+	for set, want := range map[string]string{
+		"profile=default":              "--opaque-ports=25,587,3306,4444,5432,6379,9300,11211",
+		"proxy.opaquePorts={25,80-90}": "--opaque-ports=25,80-90",
+		"proxy.opaquePorts=3306":       "--opaque-ports=3306",
+		"proxy.opaquePorts=":           "--opaque-ports=",
+		`proxy.opaquePorts=25\,80-90`:  "--opaque-ports=25,80-90",
+		"clusterNetworks={10.0.0.0/8}": "--cluster-networks=10.0.0.0/8",
+	} {
+		for _, one := range objects(t, Options{Chart: Tulle, Set: []string{set}}) {
+			if d, ok := decoded(t, one).(*appsv1.Deployment); ok && d.Name == "tulle-destination" {
+				if args := d.Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, want) {
+					t.Errorf("--set %s: arguments %v, want %s", set, args, want)
+				}
+			}
+		}
+	}
+}

@@ -50,7 +50,7 @@ func TestRenderIsGolden(t *testing.T) {
 			"image":           map[string]any{"registry": "registry.example.org/mesh", "version": "1.2.3", "pullSecrets": []any{map[string]any{"name": "pull"}}},
 			"controlPlane": map[string]any{
 				"sameNode": "forbidden", "spread": "off", "priorityClassName": "high",
-				"podLabels": map[string]any{"team": "mesh"}, "podAnnotations": map[string]any{"note": "1"},
+				"podLabels": map[string]any{"team": "mesh", "app.kubernetes.io/component": "mine"}, "podAnnotations": map[string]any{"note": "1"},
 				"nodeSelector": map[string]any{"pool": "system"},
 				"tolerations":  []any{map[string]any{"key": "system", "operator": "Exists"}},
 			},

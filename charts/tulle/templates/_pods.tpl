@@ -24,15 +24,9 @@ spec:
   template:
     metadata:
       annotations:
-        {{- with $cp.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        tulle.dev/inject: disabled
+        {{- merge (dict "tulle.dev/inject" "disabled") $cp.podAnnotations | toYaml | nindent 8 }}
       labels:
-        {{- with $cp.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        {{- include "tulle.labels" . | nindent 8 }}
+        {{- merge (include "tulle.labels" . | fromYaml) $cp.podLabels | toYaml | nindent 8 }}
     spec:
       serviceAccountName: tulle-{{ .component }}
       {{- with .root.Values.image.pullSecrets }}
