@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/meshtest"
+	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
 )
 
 const (
@@ -105,6 +107,26 @@ func TestRefusedTunnel(t *testing.T) {
 		s.send(ok)
 		c.expect(ok)
 	})
+}
+
+// R7.1, R5.4: a tunnel whose peer could not connect its application is tried
+// again, and what the next peer says counts.
+func TestRefusedOpaqueTunnelIsTriedAgain(t *testing.T) {
+	w := newWorld(t, shapeMesh, func(k *knobs) { k.policy.Protocol = mesh.ProtocolOpaque })
+	refused := 0
+	w.net.OnDial(func(_ netip.Addr, to netip.AddrPort) simnet.Outcome {
+		if to == appAddr && refused < 2 {
+			refused++
+			return simnet.Refused
+		}
+		return simnet.Normal
+	})
+	c := w.dial()
+	c.send("hello")
+	s := w.accept()
+	s.expect("hello")
+	s.send("world")
+	c.expect("world")
 }
 
 // R3.2: h2c is not offered to the server.
