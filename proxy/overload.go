@@ -36,7 +36,7 @@ func memory() int64 {
 const mostBuffered = 64 << 20
 
 // bufferBytes is the budget of rule R4.2.
-func (c *Config) bufferBytes() int64 {
+func (c Config) bufferBytes() int64 {
 	if c.BufferBytes > 0 {
 		return c.BufferBytes
 	}
@@ -47,7 +47,7 @@ func (c *Config) bufferBytes() int64 {
 }
 
 // memoryLimit is the limit that shedding is measured by; 0 is none.
-func (c *Config) memoryLimit() int64 {
+func (c Config) memoryLimit() int64 {
 	if c.MemoryLimit > 0 {
 		return c.MemoryLimit
 	}

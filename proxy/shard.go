@@ -44,6 +44,7 @@ type shard struct {
 	conns      connList
 	tunnels    int
 	inbound    *mesh.InboundPolicy
+	audits     []*audit // in order; digests that are being compared
 	draining   bool
 	downSince  mono.Time  // when the stream to discovery ended, 0 while it is up
 	early      []*inbound // that came before the first inbound policy, in order

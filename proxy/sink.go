@@ -61,11 +61,6 @@ func (p *Proxy) Inbound(in *mesh.InboundPolicy, _ uint64, done func(error)) {
 // Digest implements discover.Sink: what the balancers hold. Workers that differ
 // from each other answer with a digest that agrees with nothing.
 func (p *Proxy) Digest(key mesh.Target, version uint64, answer func(have uint64, atVersion bool)) {
-	type said struct {
-		have uint64
-		at   bool
-		held bool
-	}
 	got := make(chan said, len(p.shards))
 	var left atomic.Int32
 	left.Store(int32(len(p.shards)))
@@ -95,7 +90,7 @@ func (p *Proxy) Digest(key mesh.Target, version uint64, answer func(have uint64,
 				one(said{})
 				return
 			}
-			one(said{have: t.bal.Digest(), at: t.version == version, held: true})
+			s.audit(t, said{have: t.bal.Told(), at: t.version == version, held: true}, one)
 		})
 		if !ok {
 			one(said{})

@@ -37,6 +37,7 @@ type target struct {
 	// cluster (R11.4).
 	unresolved bool
 	whole      bool // all that discovery knows of it was heard once
+	audited    bool // a digest walks through its rows
 	gone       bool
 }
 

@@ -100,6 +100,12 @@ func (d *Digest) Add(e Endpoint) { d.sum += e.Hash(); d.n++ }
 // Remove takes a row out.
 func (d *Digest) Remove(e Endpoint) { d.sum -= e.Hash(); d.n-- }
 
+// AddHash puts a row in whose Hash is known, RemoveHash takes it out.
+func (d *Digest) AddHash(h uint64) { d.sum += h; d.n++ }
+
+// RemoveHash takes out a row whose Hash is known.
+func (d *Digest) RemoveHash(h uint64) { d.sum -= h; d.n-- }
+
 // Value is the digest of what is in.
 func (d *Digest) Value() uint64 { return mix(d.sum ^ mix(d.n)) }
 

@@ -90,6 +90,9 @@ type Balancer struct {
 	means [rooms]average // of a room's samples, over tau
 	spare float64        // requests that may go to a loser to get a sample
 
+	told  mesh.Digest // of the rows that were put in
+	moves uint64      // changes of the rooms: what a Walk must not miss
+
 	stats Stats
 	gone  []*Endpoint // result of the last Apply
 }
@@ -171,18 +174,6 @@ func (b *Balancer) Available(now mono.Time) int {
 // Stats returns what was counted so far.
 func (b *Balancer) Stats() Stats { return b.stats }
 
-// Digest is the order-free digest of the rows that Pick really chooses from. It walks them all: a
-// digest kept beside them would not see a row that went wrong.
-func (b *Balancer) Digest() uint64 {
-	var d mesh.Digest
-	for r := range b.rooms {
-		for _, e := range b.rooms[r].all {
-			d.Add(e.Endpoint)
-		}
-	}
-	return d.Value()
-}
-
 // Each calls f for every endpoint, in an order that depends on what happened and nothing else.
 func (b *Balancer) Each(f func(*Endpoint)) {
 	for r := range b.rooms {
@@ -222,6 +213,7 @@ func (b *Balancer) add(row *mesh.Endpoint, start float64, now mono.Time, first b
 		e.warmUp(now)
 	}
 	b.index[row.Addr] = e
+	b.tell(e)
 	b.remember(e)
 	b.enter(e, b.roomOf(e))
 	if b.isHome(e) {
@@ -235,7 +227,9 @@ func (b *Balancer) change(e *Endpoint, row *mesh.Endpoint) {
 		b.homes--
 	}
 	b.forget(e)
+	b.untell(e)
 	e.Endpoint = *row
+	b.tell(e)
 	b.remember(e)
 	if b.isHome(e) {
 		b.homes++
@@ -252,6 +246,7 @@ func (b *Balancer) remove(e *Endpoint) {
 	}
 	b.leave(e)
 	b.forget(e)
+	b.untell(e)
 	delete(b.index, e.Addr)
 	if e.ref != nil {
 		b.share.Release(e.ref)

@@ -97,13 +97,23 @@ func TestEverybodyOfManyIsAsked(t *testing.T) { // R6.1
 	}
 }
 
+// walked is the digest of all rows, n at a time.
+func walked(b *balance.Balancer, n int) uint64 {
+	w := b.Walk()
+	for {
+		if _, done := w.Step(n); done {
+			return w.Digest()
+		}
+	}
+}
+
 func TestDigestSeesARowThatWentWrong(t *testing.T) { // what the balancer holds, not what it was told
 	b := newBalancer(balance.Config{Zone: "z9"}, 100)
 	want := mesh.Digest{}
 	for _, r := range rowsOf(100) {
 		want.Add(r)
 	}
-	if b.Digest() != want.Value() {
+	if walked(b, 7) != want.Value() || b.Told() != want.Value() {
 		t.Fatal("the digest of what was put in differs")
 	}
 	b.Each(func(e *balance.Endpoint) {
@@ -111,8 +121,65 @@ func TestDigestSeesARowThatWentWrong(t *testing.T) { // what the balancer holds,
 			e.Endpoint.Weight = 7
 		}
 	})
-	if b.Digest() == want.Value() {
+	if walked(b, 7) == want.Value() {
 		t.Error("a corrupted row is not seen")
+	}
+	b.Replace(rowsOf(100), simStart)
+	if walked(b, 7) != want.Value() || b.Told() != want.Value() {
+		t.Error("after all was told again, the digests differ still")
+	}
+}
+
+// What is kept with each change and what is added up from the rows agree, whatever happened; a walk
+// knows whether it may have missed something.
+func TestDigestsAgree(t *testing.T) {
+	const n = 60
+	b, now := newBalancer(balance.Config{Zone: "z1"}, n), simStart
+	rng, all := rand.New(rand.NewPCG(1, 2)), rowsOf(n)
+	held := map[netip.AddrPort]mesh.Endpoint{}
+	for _, r := range all {
+		held[r.Addr] = r
+	}
+	w, valid := b.Walk(), 0
+	for range 5000 {
+		now = now.Add(time.Duration(rng.IntN(300)) * time.Millisecond)
+		before := b.Told()
+		switch r := all[rng.IntN(n)]; rng.IntN(4) {
+		case 0:
+			b.Apply(nil, []netip.AddrPort{r.Addr}, now)
+			delete(held, r.Addr)
+		case 1:
+			r.Weight, r.Terminating, r.Pod = uint32(rng.IntN(3)), rng.IntN(4) == 0, [...]string{r.Pod, "another"}[rng.IntN(2)]
+			b.Apply([]mesh.Endpoint{r}, nil, now)
+			held[r.Addr] = r
+		default: // failures move endpoints from room to room
+			if e, _ := b.Pick(now, nil); e != nil {
+				f := e.Start(now)
+				f.Done(now, balance.Failure(balance.CauseReset, 0))
+			}
+		}
+		var want mesh.Digest
+		for _, r := range held {
+			want.Add(r)
+		}
+		if got := walked(b, 1+rng.IntN(100)); got != want.Value() || b.Told() != got {
+			t.Fatalf("walked %x, kept %x, want %x", got, b.Told(), want.Value())
+		}
+		if b.Told() != before && w.Valid() {
+			t.Fatal("a walk says that nothing changed")
+		}
+		if _, done := w.Step(rng.IntN(30)); done {
+			if w.Valid() {
+				valid++
+				if w.Digest() != want.Value() {
+					t.Fatalf("a valid walk of many steps is %x, want %x", w.Digest(), want.Value())
+				}
+			}
+			w = b.Walk()
+		}
+	}
+	if valid == 0 {
+		t.Error("no walk of many steps was valid")
 	}
 }
 
@@ -264,7 +331,7 @@ func BenchmarkRequest(b *testing.B) {
 func BenchmarkDigest(b *testing.B) {
 	bal := newBalancer(balance.Config{}, 10000)
 	for b.Loop() {
-		bal.Digest()
+		walked(bal, 256)
 	}
 }
 

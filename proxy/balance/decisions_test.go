@@ -180,7 +180,7 @@ func (d *desk) show(w []string) string {
 	case "digest":
 		var want mesh.Digest
 		d.b.Each(func(e *balance.Endpoint) { want.Add(d.rows[nameOf(e)]) })
-		return fmt.Sprintf("%d rows, equal %v", d.b.Len(), want.Value() == d.b.Digest())
+		return fmt.Sprintf("%d rows, equal %v", d.b.Len(), want.Value() == walked(d.b, 1000))
 	}
 	panic("unknown command " + w[0])
 }

@@ -55,7 +55,7 @@ func (b *Balancer) again(e *Endpoint, now mono.Time) {
 	e.outFor = b.backoff(e.br.Round(0))
 	e.br.Again(now.Add(e.outFor))
 	e.probeAt = now.Add(e.outFor)
-	b.rooms[out].fix(e.pos)
+	b.fixOut(e)
 }
 
 func (b *Balancer) backoff(round uint32) time.Duration {
@@ -111,7 +111,7 @@ func (b *Balancer) probe(now mono.Time, avoid []*Endpoint) *Endpoint {
 			continue
 		case until > now: // another worker probes, or its probe failed
 			e.probeAt = until
-			o.fix(0)
+			b.fixOut(e)
 			continue
 		case slices.Contains(avoid, e):
 			return nil
@@ -121,7 +121,7 @@ func (b *Balancer) probe(now mono.Time, avoid []*Endpoint) *Endpoint {
 			continue
 		}
 		e.probeAt = next
-		o.fix(0)
+		b.fixOut(e)
 		b.stats.Probes++
 		return e
 	}

@@ -17,6 +17,7 @@ type Endpoint struct {
 	b    *Balancer // nil once it has left
 	room room
 	pos  int
+	hash uint64 // of the row as it was put in
 
 	br  *share.Breaker
 	own share.Breaker

@@ -16,6 +16,7 @@ const (
 type list struct{ all []*Endpoint }
 
 func (b *Balancer) enter(e *Endpoint, r room) {
+	b.moves++
 	l := &b.rooms[r]
 	e.room, e.pos = r, len(l.all)
 	l.all = append(l.all, e)
@@ -25,6 +26,7 @@ func (b *Balancer) enter(e *Endpoint, r room) {
 }
 
 func (b *Balancer) leave(e *Endpoint) {
+	b.moves++
 	l := &b.rooms[e.room]
 	i, last := e.pos, len(l.all)-1
 	l.swap(i, last)
@@ -38,6 +40,12 @@ func (b *Balancer) leave(e *Endpoint) {
 func (l *list) swap(i, j int) {
 	l.all[i], l.all[j] = l.all[j], l.all[i]
 	l.all[i].pos, l.all[j].pos = i, j
+}
+
+// fixOut restores the order of ejected endpoints after e's probe time changed.
+func (b *Balancer) fixOut(e *Endpoint) {
+	b.moves++
+	b.rooms[out].fix(e.pos)
 }
 
 // fix restores the heap after the probe time of element i changed.

@@ -111,7 +111,7 @@ func (w *world) wantSmall(t *testing.T, s stopped) {
 		t.Errorf("over %d MiB", most/mib)
 	}
 	if s.to != nil {
-		s.to.row("| %s | %d | %d | %.0f | %v | %.0f | %.1f | %.1f |", s.what, s.number, s.flow.n/mib, s.flow.stop.Seconds(), !t.Failed(),
+		s.to.rowf("| %s | %d | %d | %.0f | %v | %.0f | %.1f | %.1f |", s.what, s.number, s.flow.n/mib, s.flow.stop.Seconds(), !t.Failed(),
 			s.took.Seconds(), float64(client)/mib, float64(server)/mib)
 	}
 }

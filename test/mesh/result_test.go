@@ -35,7 +35,7 @@ func newResults(t *testing.T, name, title string) *results {
 	return r
 }
 
-func (r *results) row(format string, args ...any) {
+func (r *results) rowf(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rows = append(r.rows, fmt.Sprintf(format, args...))
