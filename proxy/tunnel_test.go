@@ -122,9 +122,9 @@ func TestRefusedOpaqueTunnelIsTriedAgain(t *testing.T) {
 		return simnet.Normal
 	})
 	c := w.dial()
-	c.send("hello")
+	c.send("\x00hello")
 	s := w.accept()
-	s.expect("hello")
+	s.expect("\x00hello")
 	s.send("world")
 	c.expect("world")
 }
