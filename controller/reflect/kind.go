@@ -6,10 +6,12 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
@@ -93,11 +95,16 @@ func (k *kind[O, R]) run(ctx context.Context) {
 		k.cancel = cancel
 		k.mu.Unlock()
 		r := cache.NewReflectorWithOptions(k.lists.watched(k.note), k.example, k, cache.ReflectorOptions{
-			Name: k.plural, TypeDescription: k.name, Logger: &silent,
+			Name: k.plural, TypeDescription: k.name, Logger: &silent, Backoff: backoff(),
 		})
 		r.RunWithContext(one)
 		cancel()
 	}
+}
+
+// backoff is between attempts to reach the API server. When it is back, nobody waits for long.
+func backoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 16, Cap: 5 * time.Second}
 }
 
 // restart has everything read anew.

@@ -76,8 +76,8 @@ var bans = []ban{
 	{
 		from: []string{"controller/...", "destination/...", "identity/..."},
 		to:   []string{"injector/...", "viz/...", "cli/...", "internal/shop/...", "proxy/loop/...", "proxy/exchange/...", "proxy/wire/..."},
-		// Two pure packages say how an injected pod looks and what its annotations are called.
-		allowed: []string{"injector/config", "injector/inject"},
+		// Pure packages that say how an injected pod looks and what its annotations are called.
+		allowed: []string{"injector/config", "injector/inject", "injector/skip"},
 		reason:  "a control plane service knows neither its users nor the data plane's inside",
 	},
 	{
