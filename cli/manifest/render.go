@@ -1,13 +1,12 @@
 package manifest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/tulle-mesh/tulle/charts"
 	"github.com/tulle-mesh/tulle/cli/cluster"
@@ -15,13 +14,16 @@ import (
 	"github.com/tulle-mesh/tulle/cli/mesh"
 )
 
-// changedKey is where the ConfigMap tulle-config keeps what differs from the chart's own values.
-const changedKey = "changed.yaml"
+// wishesKey is where the ConfigMap tulle-config keeps Wishes: the profile, and what differs from it.
+const wishesKey = "wishes.yaml"
 
 // Facts are what rendering asks of a cluster. The zero value is a cluster of the charts' own version.
 type Facts struct {
 	KubeVersion string
 	APIVersions []string
+
+	// lookup finds objects, as helm's function in templates does; nil finds none.
+	lookup func(apiVersion, kind, namespace, name string) (map[string]any, error)
 }
 
 // Ask reads a cluster's Facts.
@@ -33,7 +35,20 @@ func Ask(ctx context.Context, k *cluster.Cluster) (Facts, error) {
 	if err != nil {
 		return Facts{}, k.Explain("ask for the cluster's version", err)
 	}
-	f := Facts{KubeVersion: v.GitVersion}
+	f := Facts{KubeVersion: v.GitVersion, lookup: func(apiVersion, kind, namespace, name string) (map[string]any, error) {
+		var o unstructured.Unstructured
+		o.SetAPIVersion(apiVersion)
+		o.SetKind(kind)
+		o.SetNamespace(namespace)
+		found, err := resource(k, &o).Get(ctx, name, getOptions)
+		switch {
+		case isNotFound(err):
+			return map[string]any{}, nil
+		case err != nil:
+			return nil, k.Explain("get "+kind+" "+name, err)
+		}
+		return found.Object, nil
+	}}
 	groups, err := k.Kube.Discovery().ServerGroups()
 	if err != nil {
 		return Facts{}, k.Explain("ask what the cluster serves", err)
@@ -48,7 +63,7 @@ func Ask(ctx context.Context, k *cluster.Cluster) (Facts, error) {
 
 // Render renders a chart as w wishes it.
 func Render(chart, namespace string, w Wishes, f Facts) ([]byte, error) {
-	o := charts.Options{Chart: chart, Namespace: namespace, KubeVersion: f.KubeVersion, APIVersions: f.APIVersions}
+	o := charts.Options{Chart: chart, Namespace: namespace, KubeVersion: f.KubeVersion, APIVersions: f.APIVersions, Lookup: f.lookup}
 	if chart == charts.Tulle {
 		o.Profiles, o.Values = w.Profiles, w.Values
 	}
@@ -72,50 +87,13 @@ type Installed struct {
 // helmRelease is the annotation by which Helm knows its objects.
 const helmRelease = "meta.helm.sh/release-name"
 
-// readInstalled reads the ConfigMap tulle-config.
+// readInstalled reads the ConfigMap tulle-config, in which the chart wrote the wishes.
 func readInstalled(data, annotations map[string]string) (*Installed, error) {
 	in := &Installed{Values: data[mesh.ConfigKey], Helm: annotations[helmRelease]}
-	changed, err := charts.ParseValues([]byte(data[changedKey]))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", changedKey, err)
+	if err := yaml.UnmarshalStrict([]byte(data[wishesKey]), &in.Wishes); err != nil {
+		return nil, fmt.Errorf("%s: %w", wishesKey, err)
 	}
-	if name, _ := changed["profile"].(string); name != "" && name != charts.DefaultProfile {
-		in.Wishes.Profiles = []string{name}
-	}
-	delete(changed, "profile")
-	// What this version's profile sets to the same is the profile's wish: another profile takes it back.
-	usual, err := charts.Values(charts.Options{Chart: charts.Tulle, Profiles: in.Wishes.Profiles})
-	if err != nil {
-		return nil, err
-	}
-	in.Wishes.Values = without(changed, usual)
 	return in, nil
-}
-
-// without is values but for what usual says, too.
-func without(values, usual map[string]any) map[string]any {
-	out := map[string]any{}
-	for key, v := range values {
-		u, known := usual[key]
-		below, isMap := v.(map[string]any)
-		usualBelow, both := u.(map[string]any)
-		switch {
-		case isMap && both:
-			if rest := without(below, usualBelow); len(rest) > 0 {
-				out[key] = rest
-			}
-		case !known || !same(v, u):
-			out[key] = v
-		}
-	}
-	return out
-}
-
-// same compares as JSON: 1 of a file and 1 of --set are two types.
-func same(a, b any) bool {
-	x, errA := json.Marshal(a)
-	y, errB := json.Marshal(b)
-	return errA == nil && errB == nil && bytes.Equal(x, y)
 }
 
 // Missing lists the objects of all that the cluster does not have.

@@ -44,8 +44,8 @@ func (f *Flags) Register(c *cobra.Command) {
 // Wishes are what a user wants other than the chart's own values. An upgrade keeps them and nothing else:
 // the defaults of an old version are not a wish.
 type Wishes struct {
-	Profiles []string
-	Values   map[string]any
+	Profiles []string       `json:"profiles,omitempty"`
+	Values   map[string]any `json:"values,omitempty"`
 }
 
 // Over puts what f says over w.
