@@ -9,7 +9,9 @@ GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 30s
 TOOLS    := $(CURDIR)/bin/tools
-# Modules with a go.mod of their own, which ./... does not reach; internal/house lists them too.
+# Modules with a go.mod of their own, which ./... does not reach; internal/house lists them too. Those
+# deeper down (test/cluster/kube, test/cluster/coredns) are a main.go each in front of what takes minutes
+# to compile: make cluster builds them.
 NESTED   := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 
 # Conditional parts appear with the directory that they are about; help follows them.
@@ -17,7 +19,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 help: ## list these targets
 	@awk '/^ifneq \(\$$\(wildcard /{f=$$0; gsub(/.*wildcard |\).*/, "", f); skip=system("test -e " f)} \
 	  /^endif/{skip=0} \
-	  !skip && match($$0, /^[a-z-]+:.*## /){t=$$1; sub(/:$$/, "", t); sub(/.*## /, ""); printf "  %-16s %s\n", t, $$0}' $(MAKEFILE_LIST)
+	  !skip && match($$0, /^[a-z0-9-]+:.*## /){t=$$1; sub(/:$$/, "", t); sub(/.*## /, ""); printf "  %-16s %s\n", t, $$0}' $(MAKEFILE_LIST)
 
 ifneq ($(wildcard cmd),)
 .PHONY: build
@@ -30,6 +32,30 @@ ifneq ($(wildcard tools/images),)
 .PHONY: images
 images: ## container images as OCI archives in dist/images; ARGS='-platform linux/amd64', '-push -registry …'
 	@$(GO) -C tools run ./images -source .. -out ../dist/images $(ARGS)
+endif
+
+ifneq ($(wildcard test/cluster),)
+# Which of the clusters of this machine, 0 to 9.
+INSTANCE ?= 0
+
+.PHONY: cluster
+cluster: ## bring a real Kubernetes of two nodes up (root, Linux) and print what a shell needs; ARGS='image.tar …'
+	@$(GO) -C test/cluster run ./bed -instance $(INSTANCE) up $(abspath $(ARGS))
+
+.PHONY: cluster-down
+cluster-down: ## end what make cluster brought up, or a crashed test left
+	@$(GO) -C test/cluster run ./bed -instance $(INSTANCE) down
+endif
+
+ifneq ($(wildcard test/e2e),)
+.PHONY: e2e
+e2e: ## tests on a real Kubernetes, which they bring up themselves; where there can be none they say why and pass
+	@$(GO) -C test/cluster test -count=1 -v -timeout 20m .
+	@$(GO) -C test/e2e test -count=1 -v -timeout 20m $(ARGS) .
+
+.PHONY: e2e-long
+e2e-long: ## e2e with the tests that take minutes
+	@$(GO) -C test/e2e test -count=1 -v -timeout 120m $(ARGS) . -args -long
 endif
 
 ifneq ($(wildcard cmd/tulle-demo),)

@@ -54,8 +54,8 @@ func TestNestedModulesAreListed(t *testing.T) {
 
 var (
 	link       = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	makeTarget = regexp.MustCompile("`make ([a-z][a-z-]*)")
-	target     = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	makeTarget = regexp.MustCompile("`make ([a-z][a-z0-9-]*)")
+	target     = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
 )
 
 func documents(t *testing.T) []string {

@@ -27,11 +27,14 @@ const (
 
 // Programs are what a cluster is started from, as files in the cache.
 type Programs struct {
-	Kube, Node string
+	Kube string `json:"kube"`
+	Node string `json:"node"`
 	// Kubectl is a link to Kube, for a PATH.
-	Kubectl string
+	Kubectl string `json:"kubectl"`
 	// Pause and CoreDNS are images that every node needs; Tools is for tests, by LoadImages.
-	Pause, CoreDNS, Tools string
+	Pause   string `json:"pause"`
+	CoreDNS string `json:"coredns"`
+	Tools   string `json:"tools"`
 }
 
 const (
@@ -204,13 +207,13 @@ func (b *builder) image(ref, program string, add func(*image.Files) error) strin
 }
 
 // fill makes a directory of the cache whole or not at all.
-func (b *builder) fill(dir string, make func(tmp string) error) error {
+func (b *builder) fill(dir string, with func(tmp string) error) error {
 	tmp, err := os.MkdirTemp(b.cache, "new-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := make(tmp); err != nil {
+	if err := with(tmp); err != nil {
 		return err
 	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
@@ -230,7 +233,7 @@ func tools(f *image.Files, app string) error {
 	if err := f.File("/bin/busybox", "/bin/busybox"); err != nil {
 		return err
 	}
-	for _, name := range strings.Fields("sh cat echo sleep wget nslookup nc id ps env grep head tail true false ls touch rm mkdir date") {
+	for name := range strings.FieldsSeq("sh cat echo sleep wget nslookup nc id ps env grep head tail true false ls touch rm mkdir date") {
 		f.Link("busybox", "/bin/"+name)
 	}
 	f.Dir("/tmp", 0o1777)

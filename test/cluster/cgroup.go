@@ -54,15 +54,11 @@ func hierarchies() []string {
 
 func (i instance) makeCgroups(n int) error {
 	for _, h := range hierarchies() {
-		at := h
-		for _, part := range strings.Split(i.sysCgroup(n), "/") {
-			if err := makeCgroup(at, filepath.Join(at, part)); err != nil {
+		for _, cgroup := range []string{i.cgroup(), i.nodeCgroup(n), i.sysCgroup(n), i.podCgroup(n)} {
+			child := filepath.Join(h, cgroup)
+			if err := makeCgroup(filepath.Dir(child), child); err != nil {
 				return err
 			}
-			at = filepath.Join(at, part)
-		}
-		if err := makeCgroup(filepath.Join(h, i.nodeCgroup(n)), filepath.Join(h, i.podCgroup(n))); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -75,7 +71,7 @@ func makeCgroup(parent, child string) error {
 		if err != nil {
 			return err
 		}
-		for _, c := range strings.Fields(string(controllers)) {
+		for c := range strings.FieldsSeq(string(controllers)) {
 			if err := os.WriteFile(parent+"/cgroup.subtree_control", []byte("+"+c), 0); err != nil {
 				return fmt.Errorf("controller %s in %s: %w", c, parent, err)
 			}
@@ -137,13 +133,10 @@ func processes(cgroup string) []int {
 	for _, h := range hierarchies() {
 		_ = filepath.WalkDir(filepath.Join(h, cgroup), func(p string, d fs.DirEntry, err error) error {
 			if err != nil || d.Name() != "cgroup.procs" {
-				return nil // gone meanwhile
+				return nil //nolint:nilerr // gone meanwhile
 			}
-			text, err := os.ReadFile(p)
-			if err != nil {
-				return nil
-			}
-			for _, f := range strings.Fields(string(text)) {
+			text, _ := os.ReadFile(p) // nothing, if it is gone
+			for f := range strings.FieldsSeq(string(text)) {
 				if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
 					pids = append(pids, pid)
 				}

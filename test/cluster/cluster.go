@@ -33,9 +33,9 @@ type Cluster struct {
 
 // state is what a later process needs to know to attach.
 type state struct {
-	Nodes    []int // the first processes
-	Detached bool
-	Programs Programs
+	Nodes    []int    `json:"nodes"` // the first processes
+	Detached bool     `json:"detached"`
+	Programs Programs `json:"programs"`
 }
 
 func (i instance) stateFile() string { return filepath.Join(i.dir(), "state.json") }

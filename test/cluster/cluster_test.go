@@ -185,10 +185,10 @@ func testService(t *testing.T, b bed) {
 	}
 	port := b.kubectl(t, "get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
 	hosts := []string{net.JoinHostPort(b.Node("n1").Address().String(), port), net.JoinHostPort(b.Node("n2").Address().String(), port)}
-	for _, ip := range strings.Fields(ips) {
+	for ip := range strings.FieldsSeq(ips) {
 		hosts = append(hosts, net.JoinHostPort(ip, "80"))
 	}
-	for _, ip := range strings.Fields(b.kubectl(t, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIPs[*].ip}")) {
+	for ip := range strings.FieldsSeq(b.kubectl(t, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIPs[*].ip}")) {
 		hosts = append(hosts, net.JoinHostPort(ip, "8080"))
 	}
 	if len(hosts) != 8 {

@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/vishvananda/netns"
 
 	"github.com/tulle-mesh/tulle/test/cluster/spec"
 )
@@ -169,6 +172,34 @@ func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{
 		"--target", strconv.Itoa(n.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
 	}, args...)...)
+}
+
+// InNetwork calls f in the node's network namespace: a socket that f makes stays there. f must not
+// start goroutines, which would run elsewhere.
+func (n *Node) InNetwork(f func() error) error {
+	if n.pid == 0 {
+		return fmt.Errorf("node %s is down", n.Name())
+	}
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	inside, err := netns.GetFromPid(n.pid)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := netns.Set(inside); err != nil {
+		return err
+	}
+	err = f()
+	if back := netns.Set(own); back != nil {
+		return errors.Join(err, back) // the thread stays locked, and ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // load loads images through the node's containerd, seen from outside.

@@ -12,12 +12,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
 
 const usage = `usage: app serve ADDR           answer HTTP requests with this host's name
-       app get URL              ask once; print the answer's status and body
+       app get URL [NAME:VALUE] ask once, with this header; print the answer's status and body
        app original ADDR        tell each connection its original destination
        app webhook ADDR CRT KEY be a mutating webhook that annotates every pod
        app sleep                wait for the end`
@@ -35,8 +36,8 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "serve":
 		return serve(ctx, args[1])
-	case len(args) == 2 && args[0] == "get":
-		return get(ctx, args[1])
+	case len(args) >= 2 && args[0] == "get":
+		return get(ctx, args[1], args[2:])
 	case len(args) == 2 && args[0] == "original":
 		return original(ctx, args[1])
 	case len(args) == 4 && args[0] == "webhook":
@@ -74,12 +75,16 @@ func serve(ctx context.Context, address string) error {
 	return closed(server(ctx, address, http.HandlerFunc(answer)).ListenAndServe())
 }
 
-func get(ctx context.Context, url string) error {
+func get(ctx context.Context, url string, headers []string) error {
 	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ":")
+		req.Header.Set(name, strings.TrimSpace(value))
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

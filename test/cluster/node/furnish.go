@@ -29,13 +29,13 @@ func furnish(n *spec.Node) error {
 	f.mount("run", run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV)
 	f.dir(filepath.Join(run, "lock"))
 	for _, name := range slices.Sorted(maps.Keys(n.Programs)) {
-		f.bindFile(n.Programs[name], filepath.Join(run, "tulle/bin", name))
+		f.bindFile(n.Programs[name], filepath.Join(run, "tulle", "bin", name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Files)) {
 		f.write(filepath.Join(run, name), n.Files[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Sysctls)) {
-		seen := filepath.Join(run, "tulle/sysctl", strings.ReplaceAll(name, "/", "."))
+		seen := filepath.Join(run, "tulle", "sysctl", strings.ReplaceAll(name, "/", "."))
 		f.write(seen, n.Sysctls[name])
 		if _, err := os.Stat("/proc/sys/" + name); err == nil {
 			f.mount(seen, "/proc/sys/"+name, "", unix.MS_BIND)

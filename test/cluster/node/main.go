@@ -18,7 +18,7 @@ import (
 
 func main() {
 	if err := run(context.Background()); err != nil {
-		say("%v", err)
+		sayf("%v", err)
 		os.Exit(1)
 	}
 }
@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 	}
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
-		return nil // whoever wanted this node is gone
+		return nil //nolint:nilerr // whoever wanted this node is gone
 	}
 	if err := furnish(&n); err != nil {
 		return err
@@ -44,7 +44,7 @@ func run(ctx context.Context) error {
 	if !n.Detached {
 		go func() { // ends with the process
 			_, err := io.Copy(io.Discard, in)
-			say("standard input ended: %v", err)
+			sayf("standard input ended: %v", err)
 			os.Exit(0)
 		}()
 	}
@@ -77,10 +77,10 @@ func boot(ctx context.Context, n *spec.Node) error {
 	for _, d := range n.Then {
 		init.keep(d)
 	}
-	say("started")
+	sayf("started")
 	return nil
 }
 
-func say(format string, args ...any) {
+func sayf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.000 ")+format+"\n", args...)
 }

@@ -97,10 +97,10 @@ func (s *supervisor) keep(d spec.Daemon) {
 		for {
 			ended, err := s.start(d)
 			if err != nil {
-				say("%v", err)
+				sayf("%v", err)
 			} else {
 				status := <-ended
-				say("%s ended: exit status %d, signal %d", d.Name, status.ExitStatus(), status.Signal())
+				sayf("%s ended: exit status %d, signal %d", d.Name, status.ExitStatus(), status.Signal())
 			}
 			time.Sleep(time.Second)
 		}

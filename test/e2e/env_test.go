@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tulle-mesh/tulle/test/cluster"
+)
+
+// patience is for one step, on a machine that may do other things; none takes a tenth of it.
+const patience = 2 * time.Minute
+
+// env is the cluster as one test sees it; every method fails the test with what was said.
+type env struct {
+	*world
+	t *testing.T
+	// namespace is the test's own; $NS stands for it in what is applied.
+	namespace string
+}
+
+var unnamed = regexp.MustCompile(`[^a-z0-9]+`)
+
+// setup makes the test's namespace, which goes away with the test.
+func setup(t *testing.T) *env {
+	t.Helper()
+	name := strings.Trim(unnamed.ReplaceAllString(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "-"), "-")
+	e := &env{world: shared, t: t, namespace: "e2e-" + name[:min(len(name), 50)]}
+	e.kubectl("create", "namespace", e.namespace)
+	t.Cleanup(func() {
+		if t.Failed() {
+			e.explain(e.namespace)
+		}
+		_, err := e.Kubectl(context.WithoutCancel(t.Context()), "delete", "namespace", e.namespace, "--wait=false")
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// long skips what takes minutes, unless asked.
+func long(t *testing.T) {
+	t.Helper()
+	if !*longRun {
+		t.Skip("long: make e2e-long runs it")
+	}
+}
+
+// ctx ends with the test, or when a step takes too long.
+func (e *env) ctx() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(e.t.Context(), patience)
+}
+
+// in is the same test with another of the cluster's namespaces as its own.
+func (e *env) in(t *testing.T, namespace string) *env {
+	return &env{world: e.world, t: t, namespace: namespace}
+}
+
+// kubectl runs kubectl in the test's namespace and returns what it printed.
+func (e *env) kubectl(args ...string) string {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	out, err := e.Kubectl(ctx, append([]string{"--namespace=" + e.namespace}, args...)...)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// apply applies manifests, in the test's namespace where they name none.
+func (e *env) apply(yaml string) {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	cmd := e.Command(ctx, "--namespace="+e.namespace, "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(yaml, "$NS", e.namespace))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.t.Fatalf("kubectl apply: %v\n%s", err, out)
+	}
+}
+
+// rollout waits for Deployments, StatefulSets and DaemonSets (KIND/NAME), pods and Jobs.
+func (e *env) rollout(names ...string) {
+	e.t.Helper()
+	limit := fmt.Sprintf("--timeout=%s", patience-5*time.Second)
+	for _, name := range names {
+		switch kind, _, _ := strings.Cut(name, "/"); kind {
+		case "pod":
+			e.kubectl("wait", "--for=condition=Ready", limit, name)
+		case "job":
+			e.kubectl("wait", "--for=condition=Complete", limit, name)
+		default:
+			e.kubectl("rollout", "status", limit, name)
+		}
+	}
+}
+
+// exec runs a command in a container of a pod (NAME, or KIND/NAME for one of its pods).
+func (e *env) exec(pod, container string, command ...string) string {
+	e.t.Helper()
+	return e.kubectl(append([]string{"exec", pod, "--container=" + container, "--"}, command...)...)
+}
+
+// log is what a container printed.
+func (e *env) log(pod, container string) string {
+	e.t.Helper()
+	return e.kubectl("logs", pod, "--container="+container)
+}
+
+// field evaluates a JSONPath template on an object: field("service/web", "{.spec.clusterIP}").
+func (e *env) field(object, template string) string {
+	e.t.Helper()
+	return e.kubectl("get", object, "--output=jsonpath="+template)
+}
+
+// pods are the addresses of the running pods that a selector matches, by their names.
+func (e *env) pods(selector string) map[string]string {
+	e.t.Helper()
+	out := e.kubectl("get", "pods", "--selector="+selector, "--field-selector=status.phase=Running",
+		"--output=jsonpath={range .items[*]}{.metadata.name} {.status.podIP}\n{end}")
+	pods := map[string]string{}
+	for line := range strings.Lines(out) {
+		if name, ip, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			pods[name] = ip
+		}
+	}
+	return pods
+}
+
+// until repeats try until it succeeds.
+func (e *env) until(try func(context.Context) error) {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	if err := cluster.Until(ctx, try); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// get asks url from the host, until it is answered with 200; pods, Services and nodes are all within reach
+// by address.
+func (e *env) get(url string) (body string) {
+	e.t.Helper()
+	e.until(func(ctx context.Context) error {
+		text, status, err := fetch(ctx, url)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("GET %s: %d: %s", url, status, text)
+		}
+		body = text
+		return err
+	})
+	return body
+}
+
+// fetch asks once, on a connection of its own.
+func fetch(ctx context.Context, url string) (body string, status int, err error) {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), resp.StatusCode, err
+}
+
+// said is what a run of the command line left.
+type said struct {
+	stdout, stderr string
+	status         int
+}
+
+// runTulle runs the command line as a user would, with stdin.
+func (e *env) runTulle(stdin string, args ...string) said {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	cmd := exec.CommandContext(ctx, e.tulle, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Kubeconfig())
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+		e.t.Fatal(err)
+	}
+	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// mustTulle runs the command line, which succeeds, and returns what it printed.
+func (e *env) mustTulle(args ...string) string {
+	e.t.Helper()
+	s := e.runTulle("", args...)
+	if s.status != 0 {
+		e.t.Fatalf("tulle %s: exit status %d\n%s%s", strings.Join(args, " "), s.status, s.stdout, s.stderr)
+	}
+	return s.stdout
+}
+
+// explain writes down what a failed test's namespace looked like.
+func (e *env) explain(namespace string) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(e.t.Context()), 20*time.Second)
+	defer stop()
+	for _, args := range [][]string{
+		{"get", "pods", "--output=wide"},
+		{"get", "events", "--sort-by=.lastTimestamp"},
+		{"logs", "--selector=", "--all-containers", "--prefix", "--tail=30", "--ignore-errors"},
+	} {
+		out, err := e.Kubectl(ctx, append(args, "--namespace="+namespace)...)
+		if err != nil {
+			out += err.Error()
+		}
+		e.t.Logf("kubectl %s in %s:\n%s", strings.Join(args, " "), namespace, out)
+	}
+}
