@@ -13,7 +13,10 @@ import (
 	"github.com/tulle-mesh/tulle/cli/completion"
 	"github.com/tulle-mesh/tulle/cli/console"
 	"github.com/tulle-mesh/tulle/cli/demo"
+	"github.com/tulle-mesh/tulle/cli/diagnostics"
 	"github.com/tulle-mesh/tulle/cli/exit"
+	"github.com/tulle-mesh/tulle/cli/explain"
+	"github.com/tulle-mesh/tulle/cli/identity"
 	"github.com/tulle-mesh/tulle/cli/inject"
 	"github.com/tulle-mesh/tulle/cli/install"
 	"github.com/tulle-mesh/tulle/cli/prune"
@@ -43,7 +46,7 @@ func Run(ctx context.Context, args []string, h Host) error {
 		return plugin(ctx, name, rest, h.Streams)
 	}
 	root.SetArgs(args)
-	return explain(root, root.ExecuteContext(ctx))
+	return usage(root, root.ExecuteContext(ctx))
 }
 
 // New makes the tree of commands.
@@ -61,7 +64,7 @@ func New(h Host) *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		Args:              cobra.ArbitraryArgs, // explain has the better words
+		Args:              cobra.ArbitraryArgs, // unknown has the better words
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknown(c, args[0])
@@ -102,6 +105,9 @@ func commands(a *cluster.Access, con *console.Console) []*cobra.Command {
 		uninstall.New(a, con),
 		inject.New(a, con),
 		uninject.New(con),
+		identity.New(a, con),
+		explain.New(a, con),
+		diagnostics.New(a, con),
 		version.New(a, con),
 		completion.New(con),
 	}
@@ -141,8 +147,8 @@ func unknown(c *cobra.Command, name string) error {
 	return exit.With(exit.Usage, err, hint)
 }
 
-// explain gives what cobra says of a required flag or a group of flags the code of a mistake in usage.
-func explain(root *cobra.Command, err error) error {
+// usage gives what cobra says of a required flag or a group of flags the code of a mistake in usage.
+func usage(root *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
