@@ -311,7 +311,7 @@ func TestMalformedRequestsAreAnswered(t *testing.T) {
 	w := newWorld(t, shapeIn, nil)
 	for request, status := range map[string]string{
 		"GET / HTTP/1.1\nHost: a\nHost: b\n\n":                                "400 Bad Request",
-		"GET /" + strings.Repeat("x", 40<<10) + " HTTP/1.1\nHost: a\n\n":      "414 URI Too Long",
+		"GET /" + strings.Repeat("x", 40<<10) + " HTTP/1.1\nHost: a\n\n":      "414 Request URI Too Long",
 		"GET / HTTP/1.1\nHost: a\nX: " + strings.Repeat("x", 70<<10) + "\n\n": "431 Request Header Fields Too Large",
 	} {
 		c := w.dial()

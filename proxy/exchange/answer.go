@@ -87,7 +87,7 @@ func (x *Exchange) compose(h *head.Head, a *Answer, reason string) {
 		h.Framing = head.FramingLength
 		add("content-length", "0")
 	}
-	h.Reason = []byte(phrase(h.Status))
+	h.Reason = []byte(head.UsualReason(h.Status))
 	switch {
 	case a.RetryAfter > 0 && x.GRPC:
 		add("grpc-retry-pushback-ms", strconv.Itoa(a.RetryAfter*1000))
@@ -100,39 +100,6 @@ func (x *Exchange) compose(h *head.Head, a *Answer, reason string) {
 	if a.Unprocessed && x.Peer {
 		add(hop.FieldUnprocessed, hop.Unprocessed)
 	}
-}
-
-// phrase is the reason phrase of a status that the proxy itself sends.
-func phrase(status int) string {
-	switch status {
-	case 200:
-		return "OK"
-	case 400:
-		return "Bad Request"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 408:
-		return "Request Timeout"
-	case 414:
-		return "URI Too Long"
-	case 429:
-		return "Too Many Requests"
-	case 431:
-		return "Request Header Fields Too Large"
-	case 501:
-		return "Not Implemented"
-	case 502:
-		return "Bad Gateway"
-	case 503:
-		return "Service Unavailable"
-	case 504:
-		return "Gateway Timeout"
-	case 505:
-		return "HTTP Version Not Supported"
-	}
-	return ""
 }
 
 // clean makes a text fit for a field value: printable ASCII, bounded.

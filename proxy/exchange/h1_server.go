@@ -188,7 +188,7 @@ func (s *h1Server) bad(e *h1.Error) {
 		s.close(e.Truncated || x != nil)
 		return
 	}
-	h := head.Head{Version: 11, Status: e.Status, Reason: []byte(phrase(e.Status))}
+	h := head.Head{Version: 11, Status: e.Status, Reason: []byte(head.UsualReason(e.Status))}
 	h.Add([]byte("content-length"), []byte("0"))
 	s.c.End(h1.AppendResponse(s.c.Begin(128), &h, h1.ConnClose, nil))
 	s.close(false)

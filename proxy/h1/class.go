@@ -6,7 +6,6 @@ import "encoding/binary"
 const (
 	classToken  = 1 << iota // RFC 9110, section 5.6.2
 	classTarget             // what a request target may hold: no space, no control byte, no '#'
-	classHost               // a host's name or IPv4 address (RFC 3986, section 3.2.2), without escapes
 )
 
 var classes = makeClasses()
@@ -19,7 +18,6 @@ func makeClasses() (t [256]uint8) {
 		}
 	}
 	set(classToken, alnum+"!#$%&'*+-.^_`|~")
-	set(classHost, alnum+"-._~!$&'()*+,;=")
 	for c := '!'; c <= 0xff; c++ {
 		if c != 0x7f && c != '#' {
 			t[c] |= classTarget

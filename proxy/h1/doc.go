@@ -13,12 +13,13 @@
 //   - Of transfer codings gzip, deflate and compress may stand before chunked;
 //     others are unknown to many servers, which then see another message: 501.
 //   - Trailers that frame, route or authenticate (RFC 9110, section 6.5.1) are
-//     refused when read, not dropped: nobody sends them by accident. When written,
-//     they came over HTTP/2 and are dropped. Trailers with the mesh's own prefix
-//     are dropped when read (rule R5.5).
+//     refused when read, not dropped: nobody sends them by accident. Trailers with
+//     the mesh's own prefix are dropped when read (rule R5.5).
 //   - A '#' in a request target is refused: servers differ on what follows it. So
 //     are escapes and zones in an authority.
 //   - Transfer-Encoding in a 1xx or 204, or a body announced there, is refused.
+//   - An absolute form whose authority is not Host's is refused, not repaired (RFC
+//     9112, section 3.2.2 would replace Host).
 //   - HTTP/1.x above 1.1 gets 505.
 package h1
 

@@ -42,26 +42,13 @@ func parseTrailers(b []byte, lim *Limits, h *head.Head) *Error {
 			return err
 		}
 		switch {
-		case neverTrailer(f.Name):
+		case head.NeverTrailer(f.Name):
 			return bad("a trailer that may not be one")
 		case !reserved(f.Name):
 			h.Fields = append(h.Fields, f)
 		}
 	}
 	return end(b)
-}
-
-func neverTrailer(name []byte) bool {
-	for _, n := range [...]string{
-		"transfer-encoding", "content-length", "host", "connection", "te", "trailer", "upgrade",
-		"http2-settings", "keep-alive", "proxy-connection", "content-encoding", "authorization",
-		"proxy-authorization", "cookie", "set-cookie",
-	} {
-		if head.EqualFold(name, n) {
-			return true
-		}
-	}
-	return false
 }
 
 // reserved reports names of the mesh's own fields.

@@ -84,7 +84,7 @@ func (c *connection) host(h *head.Head, v []byte) *Error {
 	if c.hosts++; c.hosts > 1 {
 		return bad("two Host fields")
 	}
-	if _, _, ok := splitHost(v); !ok {
+	if _, _, ok := head.SplitHost(v); !ok {
 		return bad("bad Host")
 	}
 	h.Authority = v
@@ -190,13 +190,33 @@ func (c *connection) finishRequest(h *head.Head) *Error {
 		return err
 	}
 	if c.upgrades > 0 {
-		if c.upgrades == 1 && c.upgrade && !c.h2c && h.Version == 11 && len(c.protocol) > 0 {
+		c.dropH2C(h)
+		if c.upgrades == 1 && c.upgrade && h.Version == 11 && len(c.protocol) > 0 {
 			h.Upgrade = c.protocol
 		} else {
 			removeField(h, "upgrade")
 		}
 	}
 	return nil
+}
+
+// dropH2C takes h2c, which is of this hop, out of an Upgrade's list; what else is offered stays.
+func (c *connection) dropH2C(h *head.Head) {
+	if !c.h2c || c.upgrades > 1 {
+		return
+	}
+	var rest []byte // rare enough for memory of its own
+	for one := range bytes.SplitSeq(c.protocol, []byte(",")) {
+		if one = trim(one); len(one) > 0 && !hasToken(one, "h2c") {
+			rest = append(append(rest, ", "...), one...)
+		}
+	}
+	c.protocol = bytes.TrimPrefix(rest, []byte(", "))
+	for i := range h.Fields {
+		if f := &h.Fields[i]; head.EqualFold(f.Name, "upgrade") {
+			f.Value = c.protocol
+		}
+	}
 }
 
 // finishResponse applies what was gathered to a response. Its Upgrade stays but
@@ -211,7 +231,9 @@ func (c *connection) finishResponse(h *head.Head) *Error {
 		if h.Status == 101 {
 			return bad("switch to a protocol that was not offered")
 		}
-		removeField(h, "upgrade")
+		if c.dropH2C(h); c.upgrades > 1 || len(c.protocol) == 0 {
+			removeField(h, "upgrade")
+		}
 	}
 	if h.Status == 101 {
 		h.Upgrade = c.protocol

@@ -140,9 +140,27 @@ end
 `,
 	},
 	{
+		name: "R3.2 of a list only h2c is removed",
+		in: lines("GET /1 HTTP/1.1", "Host: a", "Upgrade: websocket, H2C", "Connection: Upgrade") +
+			lines("GET /2 HTTP/1.1", "Upgrade: h2c,a/1 ,, h2c ;x, b", "Host: a", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAM") +
+			lines("GET /3 HTTP/1.1", "Host: a", "Upgrade: , h2c", "Connection: Upgrade"),
+		want: `head GET "/1" origin authority="a" 11 none upgrade="websocket"
+  Host: a
+  Upgrade: websocket
+end
+head GET "/2" origin authority="a" 11 none upgrade="a/1, b"
+  Upgrade: a/1, b
+  Host: a
+end
+head GET "/3" origin authority="a" 11 none
+  Host: a
+end
+`,
+	},
+	{
 		name: "R3.2 Upgrade to h2c, without Connection, twice, empty or in HTTP/1.0 is removed",
 		in: lines("GET /1 HTTP/1.1", "Host: a", "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAM") +
-			lines("GET /2 HTTP/1.1", "Host: a", "Upgrade: websocket, H2C", "Connection: Upgrade") +
+			lines("GET /2 HTTP/1.1", "Host: a", "Upgrade: websocket, H2C", "Upgrade: h2c", "Connection: Upgrade") +
 			lines("GET /3 HTTP/1.1", "Host: a", "Upgrade: websocket") +
 			lines("GET /4 HTTP/1.1", "Host: a", "Upgrade: a", "Upgrade: b", "Connection: upgrade") +
 			lines("GET /5 HTTP/1.1", "Host: a", "Upgrade:", "Connection: upgrade") +

@@ -130,10 +130,15 @@ rest "\x81\x05hello"
 `,
 	},
 	{
-		name: "R3.3 an Upgrade that was not taken up", exp: []Expect{{Upgrade: true}, {}},
-		in: lines("HTTP/1.1 426 Upgrade Required", "Upgrade: websocket", "Connection: upgrade", "Content-Length: 0") + res("Upgrade: h2,h2c", "Content-Length: 0"),
+		name: "R3.3 an Upgrade that was not taken up", exp: []Expect{{Upgrade: true}, {}, {}},
+		in: lines("HTTP/1.1 426 Upgrade Required", "Upgrade: websocket", "Connection: upgrade", "Content-Length: 0") + res("Upgrade: h2,h2c", "Content-Length: 0") +
+			res("Upgrade: h2c", "Content-Length: 0"),
 		want: `head 426 "Upgrade Required" 11 length length=0
   Upgrade: websocket
+  Content-Length: 0
+end
+head 200 "OK" 11 length length=0
+  Upgrade: h2
   Content-Length: 0
 end
 head 200 "OK" 11 length length=0

@@ -43,7 +43,8 @@ func AppendRequest(dst []byte, h *head.Head, c ConnField, extra []head.Field) []
 	return appendFields(dst, h.Fields, c, extra)
 }
 
-// AppendResponse appends a response head likewise.
+// AppendResponse appends a response head likewise; one from HTTP/2 gets the usual
+// reason phrase.
 func AppendResponse(dst []byte, h *head.Head, c ConnField, extra []head.Field) []byte {
 	if h.Version == 10 {
 		dst = append(dst, "HTTP/1.0 "...)
@@ -52,7 +53,11 @@ func AppendResponse(dst []byte, h *head.Head, c ConnField, extra []head.Field) [
 	}
 	dst = strconv.AppendInt(dst, int64(h.Status), 10)
 	dst = append(dst, ' ')
-	dst = append(dst, h.Reason...)
+	if h.Version >= 20 { // it had none to say
+		dst = append(dst, head.UsualReason(h.Status)...)
+	} else {
+		dst = append(dst, h.Reason...)
+	}
 	dst = append(dst, crlf...)
 	return appendFields(dst, h.Fields, c, extra)
 }
@@ -96,12 +101,12 @@ func AppendChunk(dst, data []byte) []byte {
 }
 
 // AppendLastChunk appends the end of a chunked body with its trailers, without
-// those that may not be any (RFC 9110, section 6.5.1): HTTP/2 lets them pass, and
-// HTTP/1 servers exist that merge what they find into the head (rule R4.6).
+// those that may not be any (RFC 9110, section 6.5.1): HTTP/1 servers exist that
+// merge what they find into the head (rule R4.6).
 func AppendLastChunk(dst []byte, trailers []head.Field) []byte {
 	dst = append(dst, "0\r\n"...)
 	for i := range trailers {
-		if !neverTrailer(trailers[i].Name) {
+		if !head.NeverTrailer(trailers[i].Name) {
 			dst = appendField(dst, &trailers[i])
 		}
 	}

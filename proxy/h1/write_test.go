@@ -59,7 +59,7 @@ func writtenBack(t *testing.T, in []byte, role Role, exp Expect) {
 			for ; i >= 0; i = bytes.Index(from, append([]byte(crlf), append(bytes.Clone(name), ':')...)) {
 				l, _, _ := bytes.Cut(from[i+2+len(name)+1:], []byte(crlf))
 				from = from[i+2+len(name)+1+len(l):]
-				if bytes.Equal(bytes.Trim(l, " \t"), bytes.TrimSuffix(value, []byte(crlf))) || head.EqualFold(name, "te") {
+				if bytes.Equal(bytes.Trim(l, " \t"), bytes.TrimSuffix(value, []byte(crlf))) || head.EqualFold(name, "te") || head.EqualFold(name, "upgrade") {
 					break
 				}
 			}
@@ -128,7 +128,7 @@ func TestConnectionOfThisHop(t *testing.T) {
 	}
 }
 
-// A head from HTTP/2 becomes HTTP/1.1, Host first.
+// A head from HTTP/2 becomes HTTP/1.1, Host first, with the usual reason phrase.
 func TestHeadsFromHTTP2(t *testing.T) {
 	for _, c := range []struct {
 		h    head.Head
@@ -137,7 +137,8 @@ func TestHeadsFromHTTP2(t *testing.T) {
 		{head.Head{Method: []byte("GET"), Target: []byte("/p"), Scheme: []byte("http"), Authority: []byte("a:1"), Version: 20, Fields: []head.Field{{Name: []byte("accept"), Value: []byte("b")}}},
 			"GET /p HTTP/1.1\r\nhost: a:1\r\naccept: b\r\n\r\n"},
 		{head.Head{Method: []byte("CONNECT"), Authority: []byte("a:1"), Version: 20}, "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"},
-		{head.Head{Status: 200, Version: 20}, "HTTP/1.1 200 \r\n\r\n"},
+		{head.Head{Status: 200, Version: 20}, "HTTP/1.1 200 OK\r\n\r\n"},
+		{head.Head{Status: 299, Version: 20}, "HTTP/1.1 299 \r\n\r\n"},
 	} {
 		var got []byte
 		if c.h.Status != 0 {

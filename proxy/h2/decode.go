@@ -135,6 +135,13 @@ func (p *headParser) field(f *head.Field) string {
 	if !validName(f.Name) {
 		return "bad field name"
 	}
+	if p.mode == modeTrailers {
+		if head.NeverTrailer(f.Name) {
+			return "a trailer that may not be one"
+		}
+		p.h.Fields = append(p.h.Fields, *f)
+		return ""
+	}
 	switch string(f.Name) {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
 		// RFC 9113, section 8.2.2; R4.6.
@@ -161,14 +168,12 @@ func (p *headParser) field(f *head.Field) string {
 }
 
 func (p *headParser) contentLength(f *head.Field) string {
-	if p.mode != modeTrailers {
-		n, ok := parseLength(f.Value)
-		if !ok || p.lengths > 0 {
-			return "bad content-length"
-		}
-		p.lengths++
-		p.h.Length = n
+	n, ok := parseLength(f.Value)
+	if !ok || p.lengths > 0 {
+		return "bad content-length"
 	}
+	p.lengths++
+	p.h.Length = n
 	p.h.Fields = append(p.h.Fields, *f)
 	return ""
 }
@@ -257,8 +262,12 @@ func (p *headParser) authority() string {
 	case p.hosts == 1 && !bytes.EqualFold(p.host, p.h.Authority):
 		return "Host differs from :authority"
 	}
-	if !validAuthority(p.h.Authority) {
+	host, port, ok := head.SplitHost(p.h.Authority)
+	switch {
+	case !ok, len(host) == 0 && len(port) > 0:
 		return "bad :authority"
+	case p.h.IsConnect() && p.seen&seenProtocol == 0 && len(port) < 2:
+		return "CONNECT without host:port"
 	}
 	return ""
 }

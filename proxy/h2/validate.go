@@ -4,11 +4,10 @@ import "encoding/binary"
 
 // Classes of bytes.
 const (
-	className      = 1 << iota // of a field name: a token in lower case
-	classToken                 // RFC 9110, section 5.6.2
-	classAuthority             // RFC 3986, section 3.2, without userinfo
-	classPath                  // no control, no space
-	classScheme                // RFC 3986, section 3.1
+	className   = 1 << iota // of a field name: a token in lower case
+	classToken              // RFC 9110, section 5.6.2
+	classPath               // no control, no space, no fragment
+	classScheme             // RFC 3986, section 3.1
 )
 
 var classes = makeClasses()
@@ -22,10 +21,9 @@ func makeClasses() (t [256]uint8) {
 	const lower, upper, digits = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
 	set(className|classToken, lower+digits+"!#$%&'*+-.^_`|~")
 	set(classToken, upper)
-	set(classAuthority, lower+upper+digits+"-._~!$&'()*+,;=%:[]")
 	set(classScheme, lower+upper+digits+"+-.")
 	for c := 0x21; c < 256; c++ {
-		if c != 0x7f {
+		if c != 0x7f && c != '#' {
 			t[c] |= classPath
 		}
 	}
@@ -47,8 +45,6 @@ func validName(b []byte) bool { return len(b) > 0 && all(b, className) }
 func validToken(b []byte) bool { return len(b) > 0 && all(b, classToken) }
 
 func validPath(b []byte) bool { return all(b, classPath) }
-
-func validAuthority(b []byte) bool { return all(b, classAuthority) }
 
 func validScheme(b []byte) bool {
 	return len(b) > 0 && (b[0]|0x20)-'a' < 26 && all(b, classScheme)

@@ -122,7 +122,7 @@ func appendStatus(dst []byte, h *head.Head) []byte {
 	case h.Framing == head.FramingNone:
 		dst = append(dst, 'N')
 	}
-	if string(h.Reason) != usualReason(h.Status) {
+	if string(h.Reason) != head.UsualReason(h.Status) {
 		dst = appendString(append(dst, 'R'), h.Reason)
 	}
 	return dst

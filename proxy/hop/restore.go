@@ -200,7 +200,7 @@ func (r *rebuilder) statusLine() {
 		r.reason = r.put(r.string())
 	} else {
 		r.reason = span{len(r.dst), len(r.dst)}
-		r.dst = append(r.dst, usualReason(r.status)...)
+		r.dst = append(r.dst, head.UsualReason(r.status)...)
 		r.reason.to = len(r.dst)
 	}
 	r.dst = append(r.dst, "\r\n"...)

@@ -1,8 +1,9 @@
-package hop
+package head
 
-// usualReason is the reason phrase that goes without saying (RFC 9110, 15, and
-// RFC 6585). The table is part of format version 1: both ends must agree on it.
-func usualReason(status int) string {
+// UsualReason is the reason phrase that goes without saying (RFC 9110, section 15, and RFC 6585), in the
+// words of most servers; empty for other statuses. The table is part of format version 1 between proxies
+// (package hop): both ends must agree on it.
+func UsualReason(status int) string {
 	switch status {
 	case 100:
 		return "Continue"

@@ -1,4 +1,4 @@
-package h1
+package head
 
 import (
 	"math/rand/v2"
@@ -35,7 +35,7 @@ func TestIPv6IsWhatNetipTakesForIt(t *testing.T) {
 func TestHostsAreNotAllocated(t *testing.T) {
 	b := []byte("[2001:db8:1234:5678:9abc:def0:1234:5678]:8080")
 	if n := testing.AllocsPerRun(10, func() {
-		if host, port, ok := splitHost(b); !ok || len(host) != 40 || string(port) != ":8080" {
+		if host, port, ok := SplitHost(b); !ok || len(host) != 40 || string(port) != ":8080" {
 			t.Fatal(host, port, ok)
 		}
 	}); n != 0 {

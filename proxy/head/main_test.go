@@ -1,0 +1,9 @@
+package head
+
+import (
+	"testing"
+
+	"github.com/tulle-mesh/tulle/internal/leak"
+)
+
+func TestMain(m *testing.M) { leak.Main(m) }
