@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
@@ -69,6 +71,27 @@ func TestEarlyResponseEndsAnHTTP2Request(t *testing.T) {
 	// R8.5
 	c.expectFrame("HEADERS 1 END :status: 403; content-length: 0;")
 	c.expectFrame("RST_STREAM 1 NO_ERROR")
+}
+
+// R4.3: a connection that is retired closes after its last stream, also when the
+// server resets it after the whole response (RFC 9113, section 8.1).
+func TestRetiredConnectionClosesAfterAReset(t *testing.T) {
+	policy := mesh.TargetPolicy{Kind: mesh.TargetService, Service: "catalog", Namespace: "shop", Port: 80}
+	w := newWorld(t, shapeOut, func(k *knobs) { k.policy = policy })
+	c := w.dial().http2(true)
+	c.head(1, false, strings.Replace(h2get, "GET", "POST", 1))
+	s := w.accept().http2(false)
+	s.must(s.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5}))
+	w.run(time.Millisecond)
+	c.must(c.fr.WriteData(1, true, []byte("0123456789")))
+	s.expectFrame("HEADERS 1 :method: POST; :scheme: http; :path: /; :authority: a;")
+	s.expectFrame("DATA 1 01234")
+	w.outD.Set(target, &policy) // the endpoint leaves
+	w.run(time.Millisecond)
+	s.head(1, true, ":status: 413")
+	s.must(s.fr.WriteRSTStream(1, http2.ErrCodeNo))
+	c.expectFrame("HEADERS 1 END :status: 413;")
+	s.expectFrame("end (eof true, <nil>)")
 }
 
 // R11.2, R4.3: a connection that drains serves what was on its way, and closes

@@ -91,6 +91,7 @@ func (k *H2Client) Received(p []byte) {
 		return
 	}
 	k.e.Stash()
+	k.settled() // also of a stream that nobody knew any more
 	if k.e.WantsOutput() {
 		k.dirty()
 	}

@@ -77,6 +77,7 @@ func (s *H2Server) Received(p []byte) {
 		return
 	}
 	s.e.Stash()
+	s.settled() // also of a stream that nobody knew any more
 	s.rest()
 	if s.e.WantsOutput() {
 		s.dirty()
