@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tulle-mesh/tulle/internal/logkey"
+	"github.com/tulle-mesh/tulle/internal/loopback"
 )
 
 // serveAdmin serves the handler until ctx ends.
@@ -53,9 +52,9 @@ func (p *Plane) admin() http.Handler {
 		text(w, http.StatusOK, "ready\n")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.reg, promhttp.HandlerOpts{}))
-	mux.Handle("GET /debug/reports", loopbackOnly(p.reports))
+	mux.Handle("GET /debug/reports", loopback.Only(p.reports))
 	if p.store != nil {
-		mux.Handle("GET /debug/state", loopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mux.Handle("GET /debug/state", loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			snapshot := p.store.Snapshot()
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			fmt.Fprintf(w, "version %d\n", snapshot.Version)
@@ -63,10 +62,10 @@ func (p *Plane) admin() http.Handler {
 		})))
 	}
 	if p.cfg.LogLevel != nil {
-		mux.Handle("/debug/log-level", loopbackOnly(p.cfg.LogLevel))
+		mux.Handle("/debug/log-level", loopback.Only(p.cfg.LogLevel))
 	}
 	if p.destination != nil {
-		mux.Handle("GET /debug/streams", loopbackOnly(p.destination))
+		mux.Handle("GET /debug/streams", loopback.Only(p.destination))
 	}
 	return mux
 }
@@ -91,27 +90,6 @@ func (p *Plane) missing() []string {
 		}
 	}
 	return missing
-}
-
-// loopbackOnly refuses whoever is not on this host's loopback, and requests whose Host is a foreign
-// name: a page in a browser of this host can have its own name resolve to 127.0.0.1.
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() || !loopbackName(r.Host) {
-			text(w, http.StatusForbidden, "from loopback only\n")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func loopbackName(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
 func text(w http.ResponseWriter, status int, body string) {

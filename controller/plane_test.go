@@ -17,6 +17,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/identity"
 	"github.com/tulle-mesh/tulle/internal/leak"
+	"github.com/tulle-mesh/tulle/internal/loopback"
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/proxy/discover"
 	proxyidentity "github.com/tulle-mesh/tulle/proxy/identity"
@@ -272,7 +273,7 @@ func TestABrokenSourceIsNotReady(t *testing.T) {
 }
 
 func TestDebugIsForLoopbackAlone(t *testing.T) {
-	h := loopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "secret") }))
+	h := loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "secret") }))
 	for _, c := range []struct {
 		from, host string
 		want       int

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/injector/config"
 	"github.com/tulle-mesh/tulle/internal/logkey"
+	"github.com/tulle-mesh/tulle/internal/loopback"
 	"github.com/tulle-mesh/tulle/internal/run"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	// LameDuck is how long questions are answered after the end was asked for, until the API server has
 	// heard of it; 0: 5 s.
 	LameDuck time.Duration
+	// LogLevel serves /debug/log-level for loopback, GET and PUT; nil: the level cannot be changed.
+	LogLevel http.Handler
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -220,7 +223,7 @@ func (s *Server) serve(ctx context.Context, recorder record.EventRecorder) error
 	return nil
 }
 
-// Admin is the process's own door: /live, /ready, and what metrics says at /metrics.
+// Admin is the process's own door: /live, /ready, what metrics says at /metrics, and /debug for loopback.
 func (s *Server) Admin(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	text := func(w http.ResponseWriter, status int, body string) {
@@ -237,5 +240,8 @@ func (s *Server) Admin(metrics http.Handler) http.Handler {
 		text(w, http.StatusOK, "ready\n")
 	})
 	mux.Handle("GET /metrics", metrics)
+	if s.cfg.LogLevel != nil {
+		mux.Handle("/debug/log-level", loopback.Only(s.cfg.LogLevel))
+	}
 	return mux
 }

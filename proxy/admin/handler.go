@@ -3,17 +3,15 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
 	"github.com/tulle-mesh/tulle/internal/logkey"
+	"github.com/tulle-mesh/tulle/internal/loopback"
 	"github.com/tulle-mesh/tulle/proxy/admin/probe"
 )
 
@@ -59,7 +57,7 @@ func Handler(cfg Config) http.Handler {
 	if cfg.Probes != nil {
 		mux.HandleFunc("GET /probe/{container}/{kind}", cfg.probe)
 	}
-	mux.Handle("/", loopbackOnly(cfg.private()))
+	mux.Handle("/", loopback.Only(cfg.private()))
 	return mux
 }
 
@@ -134,35 +132,6 @@ func (cfg Config) shutdown(w http.ResponseWriter, r *http.Request) {
 	cfg.Log.Info("asked to end by its own workload", zap.String(logkey.Client, r.RemoteAddr))
 	text(w, http.StatusAccepted, "ending\n")
 	cfg.Shutdown()
-}
-
-// loopbackOnly refuses whoever is not on this host's loopback, and requests whose Host is a foreign
-// name: a page in a browser of this host can have its own name resolve to 127.0.0.1.
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopbackAddr(r.RemoteAddr) || !loopbackName(r.Host) {
-			text(w, http.StatusForbidden, "from loopback only\n")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func loopbackAddr(s string) bool {
-	a, err := netip.ParseAddrPort(s)
-	return err == nil && a.Addr().Unmap().IsLoopback()
-}
-
-func loopbackName(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
 }
 
 func text(w http.ResponseWriter, status int, body string) {
