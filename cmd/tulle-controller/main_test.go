@@ -18,8 +18,10 @@ func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestMistakesAreExplainedWithExitCode2(t *testing.T) {
 	for args, want := range map[string]string{
+		"injector --injector-listen 127.0.0.1:0 --sweep-interval 1ms": "want a second or more",
+		"injector --injector-listen 127.0.0.1:0 --kubeconfig /none":   "reach the API server",
 		"":                                   "tulle-controller identity|destination|all",
-		"injector":                           `"injector" is no sub-command`,
+		"viz":                                `"viz" is no sub-command`,
 		"identity":                           "a state directory",
 		"destination --source files:x":       "wants its address, a token file",
 		"all --state-dir x --source mesh.d":  "want files:DIR",
@@ -33,7 +35,7 @@ func TestMistakesAreExplainedWithExitCode2(t *testing.T) {
 	} {
 		var out, errs bytes.Buffer
 		full := strings.Fields(args)
-		if len(full) > 0 && full[0] != "token" && full[0] != "injector" && !strings.Contains(args, "now") {
+		if len(full) > 0 && full[0] != "token" && full[0] != "viz" && !strings.Contains(args, "now") {
 			full = append(full, "--admin-listen", "")
 			switch full[0] {
 			case "identity":
