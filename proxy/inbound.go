@@ -53,6 +53,11 @@ func (s *shard) openPort(app netip.AddrPort) func(loop.Socket, wire.Info, netip.
 
 // openInbound accepts a connection whose application is at dst.
 func (s *shard) openInbound(sock loop.Socket, info wire.Info, dst netip.AddrPort) {
+	if !s.roomForApp(dst) {
+		s.refused(metrics.RefusedTarget)
+		sock.Close(true)
+		return
+	}
 	i := &inbound{s: s, a: s.app(dst)}
 	i.a.users++
 	i.c = wire.Accept(s.wire, sock, info, i)
@@ -274,8 +279,8 @@ func (i *inbound) Request(h *head.Head) (exchange.Director, bool) {
 func (i *inbound) Draining() bool { return i.s.draining }
 
 // Refused implements exchange.Front.
-func (i *inbound) Refused(reason string) {
-	i.s.refused(metrics.RefusedMalformed)
+func (i *inbound) Refused(kind metrics.Refusal, reason string) {
+	i.s.refused(kind)
 	i.s.p.log.Debug("request refused", logAddr(i.a.addr), logReason(reason))
 }
 

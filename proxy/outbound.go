@@ -177,8 +177,8 @@ func (o *outbound) Request(h *head.Head) (exchange.Director, bool) {
 func (o *outbound) Draining() bool { return false }
 
 // Refused implements exchange.Front.
-func (o *outbound) Refused(reason string) {
-	o.s.refused(metrics.RefusedMalformed)
+func (o *outbound) Refused(kind metrics.Refusal, reason string) {
+	o.s.refused(kind)
 	o.s.p.log.Debug("request refused", logTarget(o.t), logReason(reason))
 }
 

@@ -28,6 +28,30 @@ func TestTheBudgetFollowsTheMemoryLimit(t *testing.T) {
 	}
 }
 
+// R1.5: a peer that dials one port after the other does not fill the proxy.
+func TestPortsThatAreDialledAreBounded(t *testing.T) {
+	a := newAudited(t, 0)
+	s, most := a.p.shards[0], a.p.cfg.Limits.Targets
+	at := func(i int) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(1+i)) }
+	for i := range 2 * most {
+		if !s.roomForApp(at(i)) {
+			t.Fatalf("no room for number %d, though nobody uses the others", i)
+		}
+		s.app(at(i))
+		if len(s.apps) > most || len(s.appList) > most {
+			t.Fatalf("%d and %d kept, want %d at most", len(s.apps), len(s.appList), most)
+		}
+	}
+	for i := range most {
+		if s.roomForApp(at(i)) {
+			s.app(at(i)).users++
+		}
+	}
+	if s.roomForApp(at(most)) || !s.roomForApp(at(0)) {
+		t.Errorf("with %d in use there is room for another: %v; for one of them: %v", most, s.roomForApp(at(most)), s.roomForApp(at(0)))
+	}
+}
+
 // R1.6: shedding begins at 85 % of the limit, ends under 80 %, and answers new
 // requests with what makes clients come back later.
 func TestSheddingFollowsMemory(t *testing.T) {

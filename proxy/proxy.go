@@ -249,8 +249,13 @@ func (s *shard) snapshot() *metrics.Snapshot {
 	for _, t := range s.targetList {
 		waiting += len(t.waiting) + len(t.conns)
 	}
-	m.Queued[metrics.Outbound] = int64(waiting)
-	m.BuffersUsed, m.BuffersLimit = s.p.budget.Used(), s.p.budget.Limit()
+	m.Queued[metrics.Outbound] = int64(waiting + s.queues[metrics.Outbound].Waiting)
+	m.Queued[metrics.Inbound] = int64(len(s.early) + s.queues[metrics.Inbound].Waiting)
+	for d := range s.queues {
+		m.Refused[metrics.RefusedQueue] += s.queues[d].Full
+		s.queues[d].Full = 0
+	}
+	m.BuffersUsed, m.BuffersLent, m.BuffersLimit = s.p.budget.Used(), s.p.budget.Lent(), s.p.budget.Limit()
 	m.Busy = s.w.BusyShare()
 	if d, ok := s.p.deps.Discovery.(interface{ Stats() discover.Stats }); ok && s == s.p.shards[0] {
 		st := d.Stats() // of the process: one worker says it for all

@@ -24,6 +24,16 @@ type app struct {
 	httpAt   mono.Time // last seen to speak HTTP (R2.5)
 }
 
+// roomForApp reports whether one at addr would be within the limit. A peer may dial every port that
+// there is: those that nobody uses go first.
+func (s *shard) roomForApp(addr netip.AddrPort) bool {
+	most := s.p.cfg.Limits.Targets
+	if s.apps[addr] == nil && len(s.apps) >= most {
+		s.sweepApps(s.now(), 0)
+	}
+	return s.apps[addr] != nil || len(s.apps) < most
+}
+
 // app returns the worker's app at addr.
 func (s *shard) app(addr netip.AddrPort) *app {
 	a := s.apps[addr]

@@ -36,6 +36,7 @@ type shard struct {
 	hopParams, plainParams, appParams transport.Params
 
 	// owned by the worker
+	queues     [2]transport.Queues // by direction
 	doors      []*door
 	targets    map[mesh.Target]*target
 	targetList []*target // the same, in order of age: maps are not ranged over
@@ -80,7 +81,9 @@ func (s *shard) setParams() {
 		Env: s.env, Connect: t.Connect, Handshake: t.Handshake, Idle: t.HopIdle,
 		MaxConns: l.Conns, MaxWaiting: l.Waiting, H2: s.h2Config(), Wall: s.p.deps.Credentials.Now,
 	}
+	base.Queues = &s.queues[metrics.Outbound]
 	s.plainParams, s.hopParams, s.appParams = base, base, base
+	s.appParams.Queues = &s.queues[metrics.Inbound]
 	s.plainParams.Client = &exchange.ClientParams{Env: s.env, Limits: l.Heads}
 	s.appParams.Client = s.plainParams.Client
 	s.appParams.Connect = t.ConnectApp
@@ -160,6 +163,7 @@ func (s *shard) Expired(_ *loop.Timer, kind uint8) {
 	s.sweepApps(now, idle)
 	s.recheck() // roots may have been withdrawn
 	s.store.Expire(now)
+	s.w.Pool().Trim()
 	s.w.Arm(&s.sweep, now.Add(sweepEvery), s, timerSweep)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/discover"
 	"github.com/tulle-mesh/tulle/proxy/exchange"
 	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 // target is what one worker knows of something that its application dials:
@@ -138,7 +139,11 @@ func (t *target) retryWaiter(w waiter) {
 
 // wait queues w until there is an endpoint or its time has come (R6.5).
 func (t *target) wait(w waiter) bool {
-	if len(t.waiting) >= t.s.p.cfg.Limits.Waiting || w.until <= t.s.now() {
+	switch {
+	case w.until <= t.s.now():
+		return false
+	case len(t.waiting) >= t.s.p.cfg.Limits.Waiting:
+		t.s.refused(metrics.RefusedQueue)
 		return false
 	}
 	t.waiting = append(t.waiting, w)
@@ -149,6 +154,7 @@ func (t *target) wait(w waiter) bool {
 // park holds a connection until the target is resolved (proxy.md, "Waiting").
 func (t *target) park(c *outbound) bool {
 	if len(t.conns) >= t.s.p.cfg.Limits.Waiting {
+		t.s.refused(metrics.RefusedQueue)
 		return false
 	}
 	t.conns = append(t.conns, c)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/proxy/h1"
 	"github.com/tulle-mesh/tulle/proxy/head"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 // Front is the proxy's side of an accepted connection: whom its adapter asks.
@@ -15,8 +16,9 @@ type Front interface {
 	Request(h *head.Head) (dir Director, local bool)
 	// Draining reports whether the connection should end after what is in flight.
 	Draining() bool
-	// Refused is told of a malformed request (R3.4) or another breach of protocol.
-	Refused(reason string)
+	// Refused is told of a malformed request (R3.4), another breach of protocol, or
+	// one that is over a limit (R1.5).
+	Refused(kind metrics.Refusal, reason string)
 	// Closed says that the connection is gone.
 	Closed()
 }

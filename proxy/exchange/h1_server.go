@@ -178,7 +178,7 @@ func (s *h1Server) requestEnd() {
 
 // bad answers a request that breaks the protocol (§8) and closes.
 func (s *h1Server) bad(e *h1.Error) {
-	s.p.Front.Refused(e.Reason)
+	s.p.Front.Refused(refusal(e.Status), e.Reason)
 	x := s.x
 	if x != nil { // within a body
 		s.x = nil

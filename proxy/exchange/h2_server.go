@@ -7,6 +7,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
 	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/wire"
 )
 
@@ -100,8 +101,10 @@ func (s *H2Server) event(ev *h2.Event) {
 	case h2.EventReset:
 		s.reset(st, ev)
 	case h2.EventError:
-		s.p.Front.Refused(ev.Err.Error())
+		s.p.Front.Refused(brokenBy(ev.Err.Code), ev.Err.Error())
 		s.fail(ev.Err.Code)
+	case h2.EventRefused:
+		s.p.Front.Refused(refusedStream(ev))
 	case h2.EventInfo, h2.EventGoAway, h2.EventSettings, h2.EventPong:
 	}
 }
@@ -114,7 +117,7 @@ func (s *H2Server) request(ev *h2.Event) {
 	if s.hop {
 		restored, err := s.restore(h)
 		if err != nil {
-			s.p.Front.Refused(err.Error())
+			s.p.Front.Refused(metrics.RefusedMalformed, err.Error())
 			s.malformed(st, ev.Stream)
 			return
 		}
@@ -161,7 +164,7 @@ func (s *H2Server) trailers(st *h2Stream, ev *h2.Event) {
 	}
 	st.gotEnd = true
 	if err := s.restoreTrailers(ev.Head); err != nil {
-		s.p.Front.Refused(err.Error())
+		s.p.Front.Refused(metrics.RefusedMalformed, err.Error())
 		s.malformed(st, ev.Stream)
 		return
 	}

@@ -19,7 +19,8 @@ const (
 	// The stream must not be touched after this event was handled.
 	EventReset
 	// EventRefused says that the engine refused a stream by itself, for counting
-	// alone: Code REFUSED_STREAM, or N the status that was answered (431, 414).
+	// alone: Code REFUSED_STREAM and why as Reason, or N the status that was
+	// answered (431, 414).
 	EventRefused
 	// EventGoAway says that the peer takes no new streams; what it did not
 	// process was reset (Unprocessed) before this event.
@@ -31,6 +32,13 @@ const (
 	// EventError is the end of the connection: GOAWAY is queued already, the
 	// owner flushes and closes. No event follows.
 	EventError
+)
+
+// Reasons of REFUSED_STREAM.
+const (
+	ReasonLeaving = "going away"
+	ReasonStreams = "too many streams"
+	ReasonMemory  = "the buffers are full"
 )
 
 // Event is something that the peer did. What it refers to is valid until the
@@ -49,7 +57,8 @@ type Event struct {
 	// Unprocessed is set when the peer said that it did not process the stream
 	// (REFUSED_STREAM, GOAWAY above its last id): R7.1.
 	Unprocessed bool
-	// Reason says in a constant what the peer did wrong, when Local is set.
+	// Reason says in a constant what the peer did wrong, when Local is set, and
+	// why a stream was refused.
 	Reason string
 
 	N   int

@@ -112,14 +112,13 @@ func (c *Conn) request(h frameHeader, b []byte) {
 	c.peerOpened(h.id)
 	switch {
 	case c.left && h.id > c.lastTake:
-		c.refuse(h.id, b, false)
+		c.refuse(h.id, b, ReasonLeaving)
 		return
 	case c.table.n >= int(c.cfg.MaxConcurrentStreams):
-		// Once our limit was acknowledged, exceeding it is a fault.
-		c.refuse(h.id, b, c.selfAcked)
+		c.refuse(h.id, b, ReasonStreams)
 		return
 	case c.pool.Level() == slab.LevelFull:
-		c.refuse(h.id, b, false)
+		c.refuse(h.id, b, ReasonMemory)
 		return
 	}
 	p := c.decode(modeRequest, b)
@@ -159,12 +158,14 @@ func (c *Conn) setBody(s *Stream, p parsed, end bool) {
 }
 
 // refuse discards a request that was not looked at (R4.2, R4.3).
-func (c *Conn) refuse(id uint32, b []byte, fault bool) {
+func (c *Conn) refuse(id uint32, b []byte, why string) {
+	// Once our limit was acknowledged, exceeding it is a fault.
+	fault := why == ReasonStreams && c.selfAcked
 	if !c.discard(b) || fault && !c.spendReset() {
 		return
 	}
 	c.rst(id, ErrCodeRefusedStream)
-	c.ev = Event{Kind: EventRefused, Code: ErrCodeRefusedStream}
+	c.ev = Event{Kind: EventRefused, Code: ErrCodeRefusedStream, Reason: why}
 }
 
 // malformed resets a stream that its owner never saw (RFC 9113, section 8.1.1).

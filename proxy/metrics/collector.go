@@ -144,6 +144,7 @@ func (e *emitter) proxy(p *Proxy) {
 		e.gauge(queued, float64(p.Queued[d]), d.String())
 	}
 	e.gauge(buffersUsed, float64(p.BuffersUsed))
+	e.gauge(buffersLent, float64(p.BuffersLent))
 	e.gauge(buffersLimit, float64(p.BuffersLimit))
 }
 

@@ -41,6 +41,7 @@ const (
 	queued
 	workerBusy
 	buffersUsed
+	buffersLent
 	buffersLimit
 	addedSeconds
 	phaseSeconds
@@ -81,6 +82,7 @@ func Families() []Family {
 		queued:        {"proxy_requests_queued", gauge, "Requests and connections that wait for discovery or for an endpoint.", []string{"direction"}},
 		workerBusy:    {"proxy_worker_busy_ratio", gauge, "Share of time that a worker was not waiting, since the last scrape.", []string{"worker"}},
 		buffersUsed:   {"proxy_buffers_used_bytes", gauge, "Bytes that are buffered, of the proxy's budget.", nil},
+		buffersLent:   {"proxy_buffers_lent_bytes", gauge, "Bytes by which windows of streams have grown at the budget's expense, buffered or not.", nil},
 		buffersLimit:  {"proxy_buffers_limit_bytes", gauge, "The budget for buffered bytes.", nil},
 		addedSeconds:  {"proxy_added_seconds", histogram, "Time that this proxy itself added to a request.", []string{"direction"}},
 		phaseSeconds:  {"proxy_request_phase_seconds", summary, "Where the time of requests went; there are no quantiles, only sum and count.", []string{"direction", "phase"}},

@@ -22,6 +22,7 @@ type Proxy struct {
 	InFlight     [directions]int64 // requests
 	Queued       [directions]int64 // requests and connections that wait for discovery or an endpoint
 	BuffersUsed  int64             // bytes of R4.2's budget; of the proxy, so every worker says the same
+	BuffersLent  int64             // to windows
 	BuffersLimit int64
 	Busy         float64 // share of time that the worker was not waiting, 0 to 1, since the last snapshot
 

@@ -138,3 +138,23 @@ func TestALateComerGetsItsPartOfWhatWasLent(t *testing.T) { // R4.2
 		t.Errorf("the late one has %d bytes, the others %d", size[8], size[:8])
 	}
 }
+
+func TestTrimLetsTheMemoryOfABusyHourGo(t *testing.T) {
+	p := NewPool(nil)
+	var out [][]byte
+	for range 16 {
+		out = append(out, p.Get(Most))
+	}
+	for _, b := range out {
+		p.Put(b)
+	}
+	for kept := 16; kept > 0; kept /= 2 {
+		if got := len(p.free[len(p.free)-1]); got != kept {
+			t.Errorf("%d kept, want %d", got, kept)
+		}
+		p.Trim()
+	}
+	if len(p.free[len(p.free)-1]) != 0 || p.InUse() != 0 {
+		t.Errorf("%d kept after all", len(p.free[len(p.free)-1]))
+	}
+}

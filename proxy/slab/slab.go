@@ -77,6 +77,16 @@ func (p *Pool) Put(b []byte) {
 	}
 }
 
+// Trim gives half of what is kept for reuse to the collector: called now and then, it lets the memory of
+// a busy hour go.
+func (p *Pool) Trim() {
+	for c := range p.free {
+		keep := len(p.free[c]) / 2
+		clear(p.free[c][keep:])
+		p.free[c] = p.free[c][:keep]
+	}
+}
+
 // Append appends data to b, a buffer of this pool or nil, moving it to a larger
 // buffer when it does not fit.
 func (p *Pool) Append(b []byte, data ...byte) []byte {

@@ -22,7 +22,9 @@ type H1Pool struct {
 }
 
 // NewH1Pool returns an empty pool.
-func NewH1Pool(p *Params, r Remote) *H1Pool { return &H1Pool{p: p, remote: r} }
+func NewH1Pool(p *Params, r Remote) *H1Pool {
+	return &H1Pool{p: p, remote: r, waiting: queue{count: p.Queues}}
+}
 
 // Open finds x a connection, or has it wait for one.
 func (o *H1Pool) Open(x *exchange.Exchange) {
@@ -36,7 +38,7 @@ func (o *H1Pool) Open(x *exchange.Exchange) {
 		}
 	}
 	if o.waiting.len() >= o.p.MaxWaiting {
-		x.OpenFailed(queueFull())
+		x.OpenFailed(o.p.queueFull())
 		return
 	}
 	o.waiting.push(x)

@@ -35,7 +35,9 @@ type h2Entry struct {
 }
 
 // NewH2Pool returns an empty pool.
-func NewH2Pool(p *Params, r Remote) *H2Pool { return &H2Pool{p: p, remote: r} }
+func NewH2Pool(p *Params, r Remote) *H2Pool {
+	return &H2Pool{p: p, remote: r, waiting: queue{count: p.Queues}}
+}
 
 // Open finds x a stream, or has it wait for a connection.
 func (o *H2Pool) Open(x *exchange.Exchange) {
@@ -48,7 +50,7 @@ func (o *H2Pool) Open(x *exchange.Exchange) {
 		}
 	}
 	if o.waiting.len() >= o.p.MaxWaiting {
-		x.OpenFailed(queueFull())
+		x.OpenFailed(o.p.queueFull())
 		return
 	}
 	o.waiting.push(x)

@@ -27,14 +27,23 @@ type Params struct {
 	UserTimeout time.Duration
 	// MaxConns bounds the connections of a pool, MaxWaiting its queue.
 	MaxConns, MaxWaiting int
-	Client               *exchange.ClientParams
-	H2                   h2.Config
+	// Queues counts who waits in all pools.
+	Queues *Queues
+	Client *exchange.ClientParams
+	H2     h2.Config
 	// Wall is the wall clock that certificates expire by.
 	Wall func() time.Time
 }
 
 // WallLeft is the time until at on the wall clock.
 func (p *Params) WallLeft(at time.Time) time.Duration { return at.Sub(p.Wall()) }
+
+// Queues counts exchanges that wait for a connection, and those that found the
+// queue full.
+type Queues struct {
+	Waiting int
+	Full    uint64
+}
 
 // Remote is whom a pool connects to.
 type Remote struct {
@@ -45,7 +54,8 @@ type Remote struct {
 
 // queueFull is the Failure of an exchange that found no place in a queue: it
 // says nothing of the endpoint (R8.1).
-func queueFull() exchange.Failure {
+func (p *Params) queueFull() exchange.Failure {
+	p.Queues.Full++
 	return exchange.Failure{
 		Code: h2.ErrCodeRefusedStream, Unprocessed: true, Status: 503,
 		Reason: "too many requests wait for a connection",
@@ -54,8 +64,9 @@ func queueFull() exchange.Failure {
 
 // queue holds the exchanges that wait for a connection, in order.
 type queue struct {
-	x    []*exchange.Exchange
-	head int
+	x     []*exchange.Exchange
+	head  int
+	count *Queues
 }
 
 func (q *queue) push(x *exchange.Exchange) {
@@ -65,6 +76,7 @@ func (q *queue) push(x *exchange.Exchange) {
 		q.x, q.head = q.x[:n], 0
 	}
 	q.x = append(q.x, x)
+	q.count.Waiting++
 }
 
 func (q *queue) len() int { return len(q.x) - q.head }
@@ -73,6 +85,7 @@ func (q *queue) pop() *exchange.Exchange {
 	x := q.x[q.head]
 	q.x[q.head] = nil
 	q.head++
+	q.count.Waiting--
 	return x
 }
 
@@ -80,6 +93,7 @@ func (q *queue) remove(x *exchange.Exchange) {
 	for i := q.head; i < len(q.x); i++ {
 		if q.x[i] == x {
 			q.x = append(q.x[:i], q.x[i+1:]...)
+			q.count.Waiting--
 			return
 		}
 	}
