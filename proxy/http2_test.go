@@ -118,6 +118,17 @@ func TestDrainingServesWhatWasOnItsWay(t *testing.T) {
 	h1.expectEOF()
 }
 
+// R11.2: a connection that had not said what it speaks when its workload's end
+// began is told too.
+func TestDrainingTellsAConnectionThatIsStillSilent(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	c := w.dial()
+	w.run(time.Millisecond)
+	w.inD.SetInbound(&mesh.InboundPolicy{TrustDomain: "cluster.local", Terminating: true})
+	w.run(time.Millisecond)
+	c.http2(true).expectFrame("GOAWAY 2147483647 NO_ERROR")
+}
+
 // R4.3: a reset is passed on with its code, both ways.
 func TestResetsKeepTheirCode(t *testing.T) {
 	w := newWorld(t, shapeMesh, nil)

@@ -36,6 +36,7 @@ type inbound struct {
 	tun      func() // resets the tunnel
 	dial     *inDial
 	until    mono.Time // waits no longer than that for the first policy
+	leaving  bool   // it was accepted before the workload's end began
 	over     bool
 
 	stats *metrics.HTTP
@@ -149,7 +150,7 @@ func (i *inbound) secured(err error) {
 	i.clientID = []byte(i.client)
 	if sess.ALPN() == hop.ALPNHTTP {
 		i.c.SetUserTimeout(3 * i.s.p.cfg.Timeouts.Ping)
-		i.h2 = exchange.ServeH2(i.s.serverParams(i, true), i.s.h2Config(), i.c, nil)
+		i.serveH2(i.s.serverParams(i, true), nil)
 		return
 	}
 	// ALPN describes the hop, not the port (R2.3): what is inside is detected.
@@ -166,7 +167,7 @@ func (i *inbound) http(_ *sniffer, v detect.Verdict, early []byte) {
 	}
 	p := i.s.serverParams(i, false)
 	if v == detect.HTTP2 {
-		i.h2 = exchange.ServeH2(p, i.s.h2Config(), i.c, early)
+		i.serveH2(p, early)
 		return
 	}
 	exchange.ServeH1(p, i.c, early)
@@ -258,8 +259,17 @@ func (i *inbound) recheck() {
 	}
 }
 
-// drain ends the connection gracefully.
+// serveH2 serves the connection as HTTP/2.
+func (i *inbound) serveH2(p *exchange.ServerParams, early []byte) {
+	i.h2 = exchange.ServeH2(p, i.s.h2Config(), i.c, early)
+	if i.leaving {
+		i.h2.Drain()
+	}
+}
+
+// drain ends the connection gracefully, once it is known what it speaks.
 func (i *inbound) drain() {
+	i.leaving = true
 	if i.h2 != nil {
 		i.h2.Drain()
 	}
