@@ -1,6 +1,10 @@
 package config_test
 
 import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -8,6 +12,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/injector/config"
 	"github.com/tulle-mesh/tulle/internal/leak"
+	"github.com/tulle-mesh/tulle/internal/version"
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -174,6 +179,99 @@ proxy:
 	if s.Text(config.OpaquePorts) != "25,9000-9099" || s.Text(config.ProxyImage) != "registry.example/proxy" || s.Text(config.MemoryLimit) != "128Mi" {
 		t.Errorf("%+v", s.All())
 	}
+}
+
+// TestWrittenDefaultsAreDefaults: a chart writes every default out, or leaves a name empty.
+func TestWrittenDefaultsAreDefaults(t *testing.T) {
+	var values strings.Builder
+	for _, s := range config.Table() {
+		fmt.Fprintf(&values, "%s: %q\n", strings.TrimPrefix(s.Value(), "proxy."), s.Default)
+	}
+	for _, text := range []string{"proxy:\n  " + strings.ReplaceAll(values.String(), "\n", "\n  "), `proxy: {image: "", version: "", detect: {}, cpuLimit: }`} {
+		s, notices, err := resolve(t, text, nil, nil)
+		if err != nil || len(notices) > 0 || len(s.Environment()) > 0 {
+			t.Errorf("%v %v %v", s.Environment(), notices, err)
+		}
+		for _, v := range s.All() {
+			if v.From != config.FromDefault {
+				t.Errorf("%+v", v)
+			}
+		}
+	}
+}
+
+// docs/proxy.md has the proxy's own defaults: they must be the table's, or the table's must be said.
+var proxyDefault = regexp.MustCompile("(?m)^\\| `(TULLE_[A-Z_]+)` \\| (?:`([^`]*)`)? \\|")
+
+func TestTheProxyHasTheSameDefaults(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := map[string]string{}
+	for _, m := range proxyDefault.FindAllStringSubmatch(string(raw), -1) {
+		proxy[m[1]] = m[2]
+	}
+	for _, s := range config.Table() {
+		for _, name := range s.Variables() {
+			got, known := proxy[name]
+			if !known {
+				t.Errorf("%s sets %s, which the proxy does not know", s.Name, name)
+			}
+			want := map[string]string{config.Enabled: "on", config.Disabled: "off"}[s.Default]
+			if want == "" {
+				want = s.Default
+			}
+			if want != "" && got != want {
+				t.Errorf("%s is %q by default, %s is %q", s.Name, s.Default, name, got)
+			}
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the table of docs/injection.md")
+
+const docFile, tableBegin, tableEnd = "../../docs/injection.md", "<!-- settings: written by go test ./injector/config -update -->\n", "<!-- end of settings -->"
+
+func TestTheTableIsDocumented(t *testing.T) {
+	raw, err := os.ReadFile(docFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(raw), tableBegin)
+	old, tail, ok2 := strings.Cut(rest, tableEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", docFile)
+	}
+	want := markdown()
+	if *update {
+		if err := os.WriteFile(docFile, []byte(head+tableBegin+want+tableEnd+tail), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if old != want {
+		t.Errorf("%s does not say what the code does; run: go test ./injector/config -update", docFile)
+	}
+}
+
+func markdown() string {
+	var b strings.Builder
+	b.WriteString("| annotation `config.tulle.dev/…` | default | want | becomes | what it is |\n| --- | --- | --- | --- | --- |\n")
+	for _, s := range config.Table() {
+		initial, name, doc := "", "`"+s.Name+"`", s.Doc
+		if s.Default != "" {
+			initial = "`" + strings.Replace(s.Default, version.Number(), "this version's", 1) + "`"
+		}
+		if s.On != "" {
+			name += " (also on a " + s.On + ")"
+		}
+		if s.Missing != "" {
+			doc += " **No effect yet: " + s.Missing + "; injection says so.**"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, initial, s.Wants(), s.Sets, doc)
+	}
+	return b.String()
 }
 
 func TestBadValuesAreToldAtOnce(t *testing.T) {

@@ -76,12 +76,16 @@ func FromValues(namespace string, raw []byte) (*Mesh, error) {
 			continue
 		}
 		text, known := scalar(raw)
-		value, good := s.kind.read(text)
-		if !known || !good {
-			wrong(s.Value(), text, s.Wants())
-			continue
+		if _, named := s.kind.(word); named && text == "" {
+			continue // the chart's way to say nothing
 		}
-		m.values[s.Name] = value
+		value, good := s.kind.read(text)
+		switch {
+		case !known || !good:
+			wrong(s.Value(), text, s.Wants())
+		case value != s.Default: // charts write all defaults out
+			m.values[s.Name] = value
+		}
 	}
 	for _, key := range sorted(v.Proxy) {
 		errs = append(errs, fmt.Errorf("ConfigMap %s/%s: %s: proxy.%s is no setting; docs/injection.md lists them", namespace, ConfigMap, ConfigKey, key))

@@ -226,13 +226,13 @@ func (s *Settings) Subnets(name string) []netip.Prefix {
 // Variable is one of the proxy's environment.
 type Variable struct{ Name, Value string }
 
-// Environment is what the settings say to the proxy, in the table's order. What is not said anywhere is
-// not in it: the proxy has the same defaults.
+// Environment is what the settings say to the proxy, in the table's order. Defaults are not in it: the
+// proxy has the same.
 func (s *Settings) Environment() []Variable {
 	var out []Variable
 	for i, row := range Table() {
 		v := s.all[i]
-		if v.From == FromDefault {
+		if v.Text == row.Default {
 			continue
 		}
 		add := func(name, text string) {

@@ -29,6 +29,21 @@ type Setting struct {
 // Wants says what a value must be.
 func (s *Setting) Wants() string { return s.kind.wants() }
 
+// Variables are those of the proxy that the setting becomes.
+func (s *Setting) Variables() []string {
+	if keys, ok := s.kind.(keyed); ok {
+		var all []string
+		for _, e := range keys {
+			all = append(all, e.name)
+		}
+		return all
+	}
+	if s.env == "" {
+		return nil
+	}
+	return []string{s.env}
+}
+
 // Annotation is the setting's annotation.
 func (s *Setting) Annotation() string { return Prefix + s.Name }
 
