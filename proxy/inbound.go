@@ -36,7 +36,7 @@ type inbound struct {
 	tun      func() // resets the tunnel
 	dial     *inDial
 	until    mono.Time // waits no longer than that for the first policy
-	leaving  bool   // it was accepted before the workload's end began
+	leaving  bool      // it was accepted before the workload's end began
 	over     bool
 
 	stats *metrics.HTTP

@@ -102,7 +102,7 @@ func (c *outTunnel) dialed(up *wire.Conn, err error) {
 	case err != nil:
 		c.failed(err)
 	case c.u.secure():
-		c.up, c.buf = up, nil // an earlier attempt's result is not this one's
+		c.up, c.buf = up, nil    // an earlier attempt's result is not this one's
 		up.SetUser((*result)(c)) // the peer's word on its connection to the application
 	default:
 		c.ready(up, nil)
