@@ -189,6 +189,14 @@ func (r *Request) finish(how string) {
 	}
 }
 
+// Plain reports whether the request went as planned: one server, which took all
+// of it, one response, which came whole, and no cause for anything else.
+func (r *Request) Plain() bool {
+	r.o.mu.Lock()
+	defer r.o.mu.Unlock()
+	return r.over() && r.failed == "" && len(r.excuses) == 0 && len(r.attempts) == 1 && r.attempts[0].req.end == Clean && r.resp.end == Clean
+}
+
 // Over reports whether the client waits no more.
 func (r *Request) Over() bool {
 	r.o.mu.Lock()

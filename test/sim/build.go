@@ -12,6 +12,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
 	"github.com/tulle-mesh/tulle/proxy/mtls"
+	"github.com/tulle-mesh/tulle/test/oracle"
 )
 
 // Ports of every server's applications.
@@ -20,7 +21,10 @@ const (
 	portOpaque = 81 // bytes, declared so
 	portDetect = 82 // bytes, not declared
 	portBanner = 83 // bytes, the server speaks first
+	portTLS    = 84 // TLS of the application
 )
+
+var ports = [...]uint16{portHTTP, portOpaque, portDetect, portBanner, portTLS}
 
 // mapped is added to a port where there is no redirect: the inbound proxy
 // listens there.
@@ -28,21 +32,22 @@ const mapped = 10000
 
 // half is a host with its proxy.
 type half struct {
-	s      *Sim
-	name   string
-	host   *simnet.Host
-	id     mesh.Identity
-	creds  *mtls.Credentials
-	p      *proxy.Proxy
-	d      *discovery
-	poller *simnet.Poller
-	killed bool
+	s       *Sim
+	name    string
+	host    *simnet.Host
+	id      mesh.Identity
+	creds   *mtls.Credentials
+	p       *proxy.Proxy
+	d       *discovery
+	pollers []*simnet.Poller
+	killed  bool
 }
 
 // client is a host whose applications send requests.
 type client struct {
 	half
 	index int
+	bare  bool // it has no proxy and dials servers itself
 }
 
 // server is a host whose applications serve.
@@ -55,6 +60,9 @@ type server struct {
 	idleClose time.Duration // the application closes idle connections after that; 0: it does not
 	down      bool
 	bad       badness
+	// drains is when its clients have been told to go, leaves when discovery has
+	// said so; 0: never.
+	drains, leaves oracle.Time
 }
 
 // badness is how an application misbehaves for a while.
@@ -72,6 +80,8 @@ type service struct {
 	vip     netip.Addr
 	servers []*server
 	retry   mesh.Retry
+	// weights of a route to this service and the next; nil: there is none.
+	weights []uint32
 	kind    mesh.Balancing
 }
 
@@ -79,6 +89,7 @@ type service struct {
 type Certs struct {
 	bundle *mtls.Bundle
 	leaves map[mesh.Identity][]leaf
+	hellos [][]byte // of an application's own TLS
 }
 
 func identity(role string, i int) mesh.Identity {
@@ -100,7 +111,7 @@ func (s *Sim) build() {
 		v.listen()
 		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
 		if s.o.explicit {
-			for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+			for _, p := range ports {
 				cfg.InboundPorts = append(cfg.InboundPorts, proxy.InboundPort{
 					Listen: netip.AddrPortFrom(v.host.IP(), p+mapped), App: netip.AddrPortFrom(v.host.IP(), p)})
 			}
@@ -110,10 +121,15 @@ func (s *Sim) build() {
 		}
 		v.start(cfg)
 	}
+	s.buildOutsider()
 	for i := range s.o.services {
 		svc := &service{index: i, vip: netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})}
 		s.drawService(svc)
 		s.services = append(s.services, svc)
+	}
+	if len(s.services) == 2 && s.one(3) && !s.o.script.Has(KindIdentity) {
+		s.Kinds.add(KindRoute)
+		s.services[0].weights = of(s, []uint32{1, 1}, []uint32{1, 1}, []uint32{1, 0}, []uint32{0, 1}, []uint32{3, 1})
 	}
 	for i := range s.o.clients {
 		c := &client{index: i}
@@ -122,7 +138,7 @@ func (s *Sim) build() {
 		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
 		if s.o.explicit {
 			for _, svc := range s.services {
-				for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+				for _, p := range ports {
 					cfg.Upstreams = append(cfg.Upstreams, proxy.Upstream{Listen: s.dialled(svc, p), Target: s.target(svc, p)})
 				}
 			}
@@ -132,11 +148,17 @@ func (s *Sim) build() {
 		}
 		c.start(cfg)
 		for _, svc := range s.services {
-			for _, p := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+			for _, p := range ports {
 				c.d.set(s.target(svc, p), s.policy(svc, p), s.rows(svc, p))
 			}
 		}
 	}
+}
+
+// buildOutsider makes a client that is not in the mesh.
+func (s *Sim) buildOutsider() {
+	s.outsider = &client{index: -1, bare: true}
+	s.outsider.half = half{s: s, name: "outsider", host: s.W.Host(netip.AddrFrom4([4]byte{10, 95, 0, 1}))}
 }
 
 // start makes the half's proxy.
@@ -146,15 +168,20 @@ func (h *half) start(cfg proxy.Config) {
 	h.creds.SetBundle(s.certs.bundle)
 	must(h.creds.SetLeaf(s.certs.leaf(h.id, s.o.shortLeaf, 0)))
 	h.d = &discovery{s: s, targets: map[mesh.Target]*row{}, inbound: &mesh.InboundPolicy{TrustDomain: "cluster.local"}}
-	h.poller = h.host.NewPoller()
+	cfg.Workers = s.o.workers
+	for range s.o.workers {
+		h.pollers = append(h.pollers, h.host.NewPoller())
+	}
 	p, err := proxy.New(cfg, proxy.Deps{
 		Log: zap.NewNop(), Credentials: h.creds, Discovery: h.d,
-		Poller: func(int) (loop.Poller, error) { return h.poller, nil },
+		Poller: func(i int) (loop.Poller, error) { return h.pollers[i], nil },
 		Rand:   s.newRand,
 	})
 	must(err)
 	h.p = p
-	s.W.Drive(h.poller, p.Workers()[0])
+	for i, w := range p.Workers() {
+		s.W.Drive(h.pollers[i], w)
+	}
 	h.d.attach(p)
 }
 
@@ -177,6 +204,12 @@ func (s *Sim) policy(svc *service, port uint16) *mesh.TargetPolicy {
 	p := &mesh.TargetPolicy{
 		Kind: mesh.TargetService, Service: fmt.Sprintf("svc%d", svc.index), Namespace: "sim", Port: port,
 		Balancing: svc.kind, Retry: svc.retry,
+	}
+	for i, w := range svc.weights {
+		if i == 0 {
+			p.Routes = []mesh.Route{{Name: "sim/split"}}
+		}
+		p.Routes[0].Backends = append(p.Routes[0].Backends, mesh.Backend{Target: s.target(s.services[i], port), Weight: w})
 	}
 	if port == portOpaque {
 		p.Protocol = mesh.ProtocolOpaque

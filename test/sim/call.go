@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,12 +28,14 @@ type stall struct {
 // call is one request or tunnel, as the script wants it; the server looks up
 // there what to do.
 type call struct {
-	s     *Sim
-	r     *oracle.Request
-	c     *client
-	svc   *service
-	proto protocol
-	port  uint16
+	s   *Sim
+	r   *oracle.Request
+	c   *client
+	svc *service
+	// direct is whom a client outside the mesh dials.
+	direct *server
+	proto  protocol
+	port   uint16
 
 	method   string
 	upgrade  bool // Upgrade or CONNECT: a tunnel after the heads
@@ -59,6 +63,9 @@ type call struct {
 	politely            bool   // who breaks off over HTTP/1 does so by a FIN: the framing tells
 	finLast             bool   // tunnels: the client ends its direction only after the server's has ended
 	eofFirst            bool   // tunnels: the server answers only after the client's direction has ended
+	lies                bool   // its application writes fields that are the mesh's
+	falseLength         int64  // HTTP/2: what the request announces is so much off
+	expect              bool   // the body waits for 100 Continue
 	close               bool   // the server closes its connection after the response
 	refuseAt            int64  // bytes of the request that come first
 	refuse              int    // HTTP/2: the server refuses it so many times
@@ -69,6 +76,22 @@ type call struct {
 	sentCode   uint32 // of the client's reset
 	broken     bool   // the server has reset it
 	brokenCode uint32
+}
+
+// to is what the call's client dials.
+func (c *call) to() netip.AddrPort {
+	if c.direct != nil {
+		return c.s.rowAddr(c.direct, c.port)
+	}
+	return c.s.dialled(c.svc, c.port)
+}
+
+// mayReach reports whether v is one of those that the call may end up at.
+func (c *call) mayReach(v *server) bool {
+	if c.direct != nil {
+		return c.direct == v
+	}
+	return slices.ContainsFunc(c.s.backends(c.svc), func(b *service) bool { return slices.Contains(b.servers, v) })
 }
 
 // number is the request's, as fields carry it.
@@ -90,6 +113,9 @@ func (c *call) begin() {
 	if c.proto == protoTCP {
 		p.Status = 0
 	}
+	if c.expect {
+		p.Interim++
+	}
 	c.beganAt = c.s.now()
 	c.s.last = max(c.s.last, c.s.W.Now())
 	c.s.todo--
@@ -101,6 +127,9 @@ func (c *call) begin() {
 	}
 	if c.excuse != "" {
 		c.r.Excusef("%s", c.excuse)
+	}
+	if c.falseLength != 0 {
+		c.r.Excusef("its length is a lie")
 	}
 	if c.resetAt >= 0 {
 		c.r.Excusef("the server is told to break off")
@@ -141,6 +170,22 @@ func (c *call) mayRepeat() bool {
 		return true
 	}
 	return r.AnyMethod
+}
+
+// lie appends fields that only the mesh may write (R5.5).
+func (c *call) lie(fs []field) []field {
+	if !c.lies {
+		return fs
+	}
+	return append(fs[:len(fs):len(fs)], field{"tulle-hop", "unprocessed"}, field{"tulle-proxy-error", "a lie"}, field{"tulle_x", "1"})
+}
+
+// lieTrail is lie for trailers, which there are.
+func (c *call) lieTrail(fs []field) []field {
+	if !c.lies || len(fs) == 0 {
+		return fs
+	}
+	return append(fs[:len(fs):len(fs)], field{"tulle-client-id", "liar"})
 }
 
 // find returns the call that a server's request says it is.

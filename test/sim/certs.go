@@ -2,6 +2,8 @@ package sim
 
 import (
 	"crypto/tls"
+	"io"
+	"net"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -33,6 +35,7 @@ func NewCerts() *Certs {
 			{false, a.Leaf(id, 100*time.Hour)}, {false, a.Leaf(id, 100*time.Hour)}, {true, a.Leaf(id, shortLeaf)},
 		}
 	}
+	c.hellos = [][]byte{hello("h2", "http/1.1"), hello()}
 	for i := range mostClients {
 		add(identity("client", i))
 	}
@@ -41,6 +44,22 @@ func NewCerts() *Certs {
 	}
 	return c
 }
+
+// hello is the first flight of a TLS client of the application's own.
+func hello(alpn ...string) []byte {
+	var f flight
+	_ = tls.Client(&f, &tls.Config{ServerName: "catalog.shop", NextProtos: alpn}).Handshake() // it gets no answer
+	return f.sent
+}
+
+// flight is a connection that takes what is written and has no answer.
+type flight struct {
+	net.Conn
+	sent []byte
+}
+
+func (f *flight) Write(p []byte) (int, error) { f.sent = append(f.sent, p...); return len(p), nil }
+func (f *flight) Read([]byte) (int, error)    { return 0, io.EOF }
 
 // leaf returns the n-th certificate of id that is short-lived or not.
 func (c *Certs) leaf(id mesh.Identity, short bool, n int) tls.Certificate {

@@ -99,12 +99,13 @@ func (d *discovery) change(t mesh.Target, added []mesh.Endpoint, removed []netip
 	return max(d.last, d.s.W.Now())
 }
 
-// setInbound publishes the workload's own policy.
-func (d *discovery) setInbound(p *mesh.InboundPolicy) {
+// setInbound publishes the workload's own policy; it returns when the proxy hears of it.
+func (d *discovery) setInbound(p *mesh.InboundPolicy) mono.Time {
 	d.inbound = p
 	d.version++
 	v := d.version + 1
 	d.later(func() { d.sink.Inbound(p, v, d.acked) })
+	return d.last
 }
 
 // Subscribe implements proxy.Discovery.

@@ -42,6 +42,12 @@ const (
 	KindPipeline
 	KindTrailers
 	KindLarge
+	KindWorkers
+	KindOutsider
+	KindDeny
+	KindRoute
+	KindContinue
+	KindLie
 	NumKinds
 )
 
@@ -49,7 +55,8 @@ var kindNames = [NumKinds]string{
 	"delay", "partial", "reset", "crash", "idle close", "renewal", "drain", "ejection", "stale endpoint",
 	"endpoints", "identity", "window stall", "discovery order", "client aborts", "server breaks off", "proxy killed",
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
-	"trailers", "large body",
+	"trailers", "large body", "two workers", "client outside the mesh",
+	"denial", "weighted route", "100-continue", "reserved fields",
 }
 
 // String names the kind.
@@ -67,6 +74,7 @@ func (k *Kinds) Has(kind Kind) bool { return *k&(1<<kind) != 0 }
 type options struct {
 	tls, explicit              bool
 	clients, servers, services int
+	workers                    int // of each proxy
 	weather                    simnet.Config
 	idleClose, hopAge          time.Duration
 	discoveryDelay             time.Duration
@@ -103,6 +111,11 @@ func (s *Sim) draw() {
 	o.clients = 1 + s.rng.IntN(mostClients)
 	o.servers = 1 + s.rng.IntN(min(mostServers, 4-o.clients))
 	o.services = 1 + s.rng.IntN(2)
+	o.workers = 1
+	if s.one(4) {
+		o.workers = 2
+		s.Kinds.add(KindWorkers)
+	}
 	o.weather = simnet.Config{Seed: s.Seed}
 	if !s.one(3) {
 		o.weather = simnet.Rough(s.Seed)
@@ -130,7 +143,7 @@ var chances = [...]struct {
 }{
 	{KindReset, 6}, {KindCrash, 9}, {KindIdleClose, 6}, {KindRenewal, 10}, {KindDrain, 5}, {KindEjection, 9},
 	{KindStale, 9}, {KindEndpoints, 8}, {KindIdentity, 9}, {KindStall, 4}, {KindOrder, 8}, {KindAbort, 6}, {KindBreak, 6},
-	{KindKill, 14}, {KindGoAway, 5}, {KindRefuse, 5}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6},
+	{KindKill, 14}, {KindGoAway, 5}, {KindRefuse, 5}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6}, {KindDeny, 9},
 }
 
 func (s *Sim) drawScript() {
@@ -150,6 +163,9 @@ func (s *Sim) drawScript() {
 	}
 	if o.script.Has(KindIdentity) { // they would put the right identity back
 		o.script &^= 1<<KindEndpoints | 1<<KindDrain
+	}
+	if o.script.Has(KindDeny) { // a drain's policy would replace it
+		o.script &^= 1 << KindDrain
 	}
 	if o.script.Has(KindRenewal) {
 		o.shortLeaf = o.tls

@@ -25,7 +25,9 @@ type h1Client struct {
 	open    bool
 	tunnel  *call
 	gotEOF  bool
-	early   bool // a response ended before its request: the server may close then (RFC 9112, 9.6)
+	past    []*call // answered on this connection before they were sent
+	awaits  bool    // 100 Continue
+	early   bool    // a response ended before its request: the server may close then (RFC 9112, 9.6)
 }
 
 func (k *h1Client) start() {
@@ -35,11 +37,12 @@ func (k *h1Client) start() {
 }
 
 func (k *h1Client) dial() {
-	k.open, k.closing, k.sending, k.gotEOF, k.early = false, false, false, false, false
+	k.open, k.closing, k.sending, k.gotEOF, k.early, k.awaits = false, false, false, false, false, false
+	k.past = nil
 	k.rd = &h1Reader{head: k.head, data: k.data, end: k.end}
 	call := k.calls[0]
 	var e *simnet.Endpoint
-	e = k.c.host.Dial(k.s.dialled(call.svc, call.port), simnet.Callbacks{
+	e = k.c.host.Dial(call.to(), simnet.Callbacks{
 		Connected: func(*simnet.Endpoint) { k.open = true; k.send() },
 		Data:      func(_ *simnet.Endpoint, p []byte) { k.received(p) },
 		EOF:       func(*simnet.Endpoint) { k.eof() },
@@ -88,6 +91,9 @@ func (k *h1Client) send() {
 	case framingChunked:
 		fs = append(fs, field{"Transfer-Encoding", "chunked"})
 	}
+	if call.expect {
+		fs = append(fs, field{"Expect", "100-continue"})
+	}
 	if call.upgrade && call.method != "CONNECT" {
 		fs = append(fs, field{"Upgrade", "sim/1"})
 	}
@@ -104,7 +110,9 @@ func (k *h1Client) send() {
 		k.sending = false
 		return
 	}
-	k.stream(call)
+	if k.awaits = call.expect; !k.awaits {
+		k.stream(call)
+	}
 }
 
 // stream writes the body of a request, or the client's half of a tunnel.
@@ -127,11 +135,22 @@ func (k *h1Client) sent(call *call) {
 		return
 	}
 	if call.reqFrame == framingChunked {
-		k.e.Write(appendLastChunk(nil, call.reqTrail))
+		k.e.Write(appendLastChunk(nil, call.lieTrail(call.reqTrail)))
 	}
 	call.r.SentEnd()
 	k.sending = false
+	if k.closing && len(k.waiting) == 0 {
+		k.leave()
+		return
+	}
 	k.rest(0)
+}
+
+// leave closes after a response that announced it.
+func (k *h1Client) leave() {
+	k.lose("the server closed after an earlier response")
+	k.e.Close(false)
+	k.next()
 }
 
 // finish ends the client's half of a tunnel.
@@ -150,6 +169,9 @@ func (k *h1Client) finish(call *call) {
 // abort resets the connection in the middle of call.
 func (k *h1Client) abort(call *call) {
 	call.r.Abort()
+	for _, c := range k.past { // what is left of its body may not have arrived
+		c.r.Excusef("the connection was aborted for a later request")
+	}
 	k.rd.hold = true
 	k.lose("the connection was aborted for an earlier request")
 	k.e.Close(!call.politely)
@@ -177,6 +199,10 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 			k.s.O.Reportf(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
 		call.r.Interim()
+		if k.awaits && status == 100 && len(k.waiting) == 1 { // not one of a second attempt, for an earlier request
+			k.awaits = false
+			k.stream(call)
+		}
 		return framingInfo, 0
 	}
 	id, _ := strconv.Atoi(get(fs, "x-oracle-id"))
@@ -190,6 +216,9 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 		}
 	}
 	k.closing = k.closing || strings.EqualFold(get(fs, "connection"), "close")
+	if v := call.direct; v != nil && v.drains > 0 && call.beganAt > v.drains && !k.closing && status != 101 && call.method != "CONNECT" {
+		k.s.O.Reportf(call.r.ID, "its client was not told that server %s drains", v.name)
+	}
 	if call.upgrade && (status == 101 || call.method == "CONNECT" && status/100 == 2) {
 		k.tunnel = call
 		k.stream(call)
@@ -216,7 +245,7 @@ func endToEnd(fs []field) []field {
 	var out []field
 	for _, f := range fs {
 		switch strings.ToLower(f.name) {
-		case "connection", "tulle-proxy-error", "tulle-client-id":
+		case "connection", "tulle-client-id":
 		default:
 			out = append(out, f)
 		}
@@ -249,14 +278,19 @@ func (k *h1Client) end(trailers []field) {
 	}
 	call := k.waiting[0]
 	k.waiting = k.waiting[1:]
+	if call.early {
+		k.past = append(k.past, call)
+	}
 	k.early = k.early || k.sending && len(k.waiting) == 0
 	call.r.Trailers(line(trailers, false))
 	call.r.End()
 	k.s.note("end", uint64(call.r.ID))
-	if k.closing {
-		k.lose("the server closed after an earlier response")
-		k.e.Close(false)
-		k.next()
+	if k.awaits && len(k.waiting) == 0 { // nobody asked for the body
+		k.leave()
+		return
+	}
+	if k.closing && !k.sending { // else the server may still want the rest
+		k.leave()
 		return
 	}
 	k.rest(call.think)
@@ -298,6 +332,12 @@ func (k *h1Client) eof() {
 // failed ends everything that was under way on the connection.
 func (k *h1Client) failed(how string) {
 	k.body.kill()
+	if !k.open && len(k.calls) > 0 && k.calls[0].direct != nil { // nobody else would take it
+		call := k.calls[0]
+		k.calls = k.calls[1:]
+		call.begin()
+		call.r.Cut(how)
+	}
 	if len(k.waiting) > 0 {
 		k.s.note("cut", uint64(k.waiting[0].r.ID))
 		if k.closing || k.early && k.gotEOF {

@@ -44,8 +44,8 @@ func (v *server) listen() {
 		v.listeners = append(v.listeners, l)
 	}
 	open(portHTTP, func(c *appConn) { c.do = &httpDetect{c: c} })
-	for _, port := range []uint16{portOpaque, portDetect, portBanner} {
-		open(port, func(c *appConn) { newTunnelServer(c, port == portBanner) })
+	for _, port := range ports[1:] {
+		open(port, func(c *appConn) { newTunnelServer(c, port) })
 	}
 }
 
@@ -148,6 +148,8 @@ func (k *h1Server) head(start string, fs []field) (framing, int64) {
 		return framingTunnel, 0
 	case call.early:
 		k.later()
+	case call.expect:
+		k.e.Write(appendHead(nil, "HTTP/1.1 100 Continue", []field{{"X-Oracle-Id", call.number()}}))
 	}
 	switch {
 	case strings.EqualFold(get(fs, "transfer-encoding"), "chunked"):
@@ -257,7 +259,7 @@ func (k *h1Server) respond() {
 	case call.old:
 		all = append(all, field{"Connection", "keep-alive"})
 	}
-	k.e.Write(appendHead(nil, fmt.Sprintf("HTTP/1.1 %d Fine", status), all))
+	k.e.Write(appendHead(nil, fmt.Sprintf("HTTP/1.1 %d Fine", status), call.lie(all)))
 	if status != call.status {
 		k.a.Answer(status, 0, "")
 		if call.upgrade {
@@ -295,7 +297,7 @@ func (k *h1Server) length() int64 {
 
 func (k *h1Server) sent() {
 	if call := k.call; call.respFrame == framingChunked && !call.upgrade && call.method != "HEAD" {
-		k.e.Write(appendLastChunk(nil, call.respTrail))
+		k.e.Write(appendLastChunk(nil, call.lieTrail(call.respTrail)))
 	}
 	k.sentHead()
 }
@@ -319,6 +321,7 @@ func (k *h1Server) rest() {
 	if !k.gotAll || !k.sentAll {
 		return
 	}
+	last := k.length()
 	k.a, k.call, k.body = nil, nil, nil
 	if k.closing {
 		k.shut(false)
@@ -328,7 +331,7 @@ func (k *h1Server) rest() {
 	if d := k.v.idleClose; d > 0 {
 		k.s.W.After(d, func() {
 			if !k.gone && k.requests == n && k.rd.idle() {
-				k.s.idleClosed(k.v)
+				k.s.idleClosed(k.v, last)
 				k.shut(false)
 			}
 		})

@@ -43,6 +43,7 @@ type h2Wire struct {
 	connHeld  int64
 	acked     bool // the peer knows our settings
 	pumping   bool
+	limit     uint32 // of streams that the peer may open
 }
 
 // h2User is what a client or server does with events.
@@ -60,6 +61,7 @@ type h2Stream struct {
 	user    any
 	credit  int64
 	recv    int64 // bytes granted and not used
+	assumed int64 // the window that it began with
 	held    int64 // credit that a slow reader holds back
 	holding bool
 
@@ -72,6 +74,7 @@ type h2Stream struct {
 	resting    bool
 	trailers   []field
 	done       func()
+	body       func() // of a client that waits for 100 Continue
 	chunk      int
 	call       *call
 	sentEnd    bool
@@ -86,6 +89,7 @@ func newH2Wire(s *Sim, e *simnet.Endpoint, user h2User, isClient bool) *h2Wire {
 	w.dec = hpack.NewDecoder(4096, nil)
 	w.window = int64(of(s, 65535, 65535, 16384, 2000, 1<<20))
 	limit := uint32(of(s, 100, 100, 1, 3))
+	w.limit = limit
 	if isClient {
 		w.out.WriteString(h2Preface)
 		limit = 100
@@ -175,6 +179,11 @@ func (w *h2Wire) frame(f http2.Frame) {
 
 func (w *h2Wire) gotSettings(f *http2.SettingsFrame) {
 	if f.IsAck() {
+		if !w.acked {
+			for _, st := range w.streams { // the peer has resized its windows (RFC 9113, 6.9.2)
+				st.recv += w.window - st.assumed
+			}
+		}
 		w.acked = true
 		return
 	}
@@ -287,8 +296,9 @@ func (w *h2Wire) stream(id uint32) *h2Stream {
 func (w *h2Wire) open(id uint32, c *call) *h2Stream {
 	st := &h2Stream{id: id, credit: w.streamCredit, recv: w.window, call: c, stopAt: -1, chunk: c.chunk}
 	if !w.acked { // the window that it knows (RFC 9113, 6.9.3)
-		st.recv = max(st.recv, 65535)
+		st.recv = 65535
 	}
+	st.assumed = st.recv
 	w.streams = append(w.streams, st)
 	return st
 }

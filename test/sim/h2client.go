@@ -18,6 +18,7 @@ type h2Client struct {
 	nextID uint32
 	away   bool // the peer has said GOAWAY
 	closed bool
+	past   []*call // answered on this connection before they were sent
 }
 
 func newH2Client(s *Sim, c *client, calls []*call) *h2Client {
@@ -28,10 +29,10 @@ func (k *h2Client) start() {
 	if len(k.calls) == 0 {
 		return
 	}
-	k.nextID, k.away, k.closed = 1, false, false
+	k.nextID, k.away, k.closed, k.past = 1, false, false, nil
 	first := k.calls[0]
 	var w *h2Wire
-	e := k.c.host.Dial(k.s.dialled(first.svc, first.port), simnet.Callbacks{
+	e := k.c.host.Dial(first.to(), simnet.Callbacks{
 		Data:    func(_ *simnet.Endpoint, p []byte) { w.received(p) },
 		EOF:     func(*simnet.Endpoint) { k.lost(w, "connection closed") },
 		Drained: func(*simnet.Endpoint) { w.drained() },
@@ -59,8 +60,11 @@ func (k *h2Client) send() {
 	if call.grpc {
 		fs = append(fs, field{"content-type", "application/grpc"}, field{"te", "trailers"})
 	}
-	if call.reqFrame == framingLength && call.req > 0 {
-		fs = append(fs, field{"content-length", strconv.FormatInt(call.req, 10)})
+	if call.reqFrame == framingLength && call.req > 0 || call.falseLength != 0 {
+		fs = append(fs, field{"content-length", strconv.FormatInt(call.req+call.falseLength, 10)})
+	}
+	if call.expect {
+		fs = append(fs, field{"expect", "100-continue"})
 	}
 	call.reqFields = fs
 	all := append([]field{{":method", call.method}, {":scheme", "http"}, {":authority", "sim"}, {":path", call.path()}, {"tulle-client-id", "liar"}}, fs...)
@@ -74,10 +78,18 @@ func (k *h2Client) send() {
 	}
 	st.fill, st.stopAt = call.r.Fill, call.abortAt
 	st.stop = func() { k.abort(st) }
-	k.w.sendBody(st, call.req, call.reqTrail, func() {
-		call.r.SentEnd()
-		k.s.W.After(call.think, k.maybeClose) // the response may be long there
-	})
+	st.body = func() {
+		st.body = nil
+		k.w.sendBody(st, call.req, call.lieTrail(call.reqTrail), func() {
+			call.r.SentEnd()
+			k.s.W.After(call.think, k.maybeClose) // the response may be long there
+		})
+	}
+	if call.expect {
+		k.w.flush()
+		return
+	}
+	st.body()
 }
 
 func (k *h2Client) abort(st *h2Stream) {
@@ -109,6 +121,9 @@ func (k *h2Client) head(st *h2Stream, _ uint32, fs []field, end bool) {
 			k.s.O.Reportf(call.r.ID, "an interim response of request %s", get(fs, "x-oracle-id"))
 		}
 		call.r.Interim()
+		if status == 100 && st.body != nil {
+			st.body()
+		}
 		return
 	}
 	id, _ := strconv.Atoi(get(fs, "x-oracle-id"))
@@ -139,6 +154,12 @@ func (k *h2Client) data(st *h2Stream, p []byte, end bool) {
 }
 
 func (k *h2Client) end(st *h2Stream) {
+	if st.body != nil { // nobody asked for it
+		k.w.rst(st, 0)
+	}
+	if st.call.early {
+		k.past = append(k.past, st.call)
+	}
 	st.call.r.End()
 	k.s.note("end", uint64(st.call.r.ID))
 	k.w.settled(st)
@@ -179,6 +200,9 @@ func (k *h2Client) maybeClose() {
 	w := k.w
 	k.s.W.After(k.s.upTo(k.s.o.linger), func() {
 		if !k.closed && k.w == w && len(w.streams) == 0 {
+			for _, c := range k.past { // credit that comes late makes a RST of the close
+				c.r.Excusef("its client closed before its body had arrived")
+			}
 			k.lost(w, "closed")
 		}
 	})

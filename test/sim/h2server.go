@@ -55,6 +55,9 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 		return
 	}
 	k.last = id
+	if k.w.acked && len(k.w.streams) >= int(k.w.limit) {
+		k.s.O.Reportf(call.r.ID, "server %s got more than the %d streams that it allows", k.v.name, k.w.limit)
+	}
 	x := &served{a: k.s.arrive(call, k.v)}
 	st = k.w.open(id, call)
 	st.user, st.gotEnd = x, end
@@ -69,6 +72,9 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 		return
 	case call.early:
 		k.later(st)
+	case call.expect:
+		k.w.sendHead(st.id, []field{{":status", "100"}, {"x-oracle-id", call.number()}}, false)
+		k.w.flush()
 	}
 	if end {
 		k.end(st)
@@ -112,6 +118,9 @@ func (k *h2Server) data(st *h2Stream, p []byte, end bool) {
 
 func (k *h2Server) end(st *h2Stream) {
 	x := st.user.(*served)
+	if st.call.falseLength != 0 {
+		k.s.O.Reportf(st.call.r.ID, "its body is not as long as its head said, but ended cleanly")
+	}
 	x.a.End()
 	if !st.call.early {
 		k.later(st)
@@ -160,7 +169,7 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 	}
 	call.respFields = fs
 	x.a.Answer(status, length, line(trailers, true))
-	all := append([]field{{":status", strconv.Itoa(status)}}, fs...)
+	all := call.lie(append([]field{{":status", strconv.Itoa(status)}}, fs...))
 	end := length == 0 && len(trailers) == 0 && (bare || call.chunk%200 != 0)
 	k.w.sendHead(st.id, all, end)
 	if end {
@@ -173,6 +182,9 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 		st.stopAt = call.resetAt
 	}
 	st.stop = func() { k.breakOff(st) }
+	if len(trailers) > 0 {
+		trailers = call.lieTrail(trailers)
+	}
 	k.w.sendBody(st, length, trailers, func() { k.sent(st, x) })
 }
 

@@ -21,7 +21,7 @@ func (s *Sim) script() {
 	}{
 		{KindReset, s.resetSome}, {KindCrash, s.crashOne}, {KindKill, s.killOne}, {KindRenewal, s.renewSome}, {KindDrain, s.drainOne},
 		{KindEjection, s.spoilOne}, {KindStale, s.staleRow}, {KindEndpoints, s.moveEndpoints}, {KindIdentity, s.wrongIdentity},
-		{KindGoAway, s.goAwaySome}, {KindDelay, s.slowDown}, {KindOrder, s.reorder},
+		{KindGoAway, s.goAwaySome}, {KindDeny, s.denySome}, {KindDelay, s.slowDown}, {KindOrder, s.reorder},
 	} {
 		if has(e.kind) {
 			e.f()
@@ -41,7 +41,7 @@ func (s *Sim) soon() oracle.Time { return s.now() + s.grace }
 func touches(c *client, v *server) func(r *oracle.Request) bool {
 	return func(r *oracle.Request) bool {
 		k := r.Plan.User.(*call)
-		return (c == nil || k.c == c) && (v == nil || slices.Contains(k.svc.servers, v))
+		return (c == nil || k.c == c) && (v == nil || k.mayReach(v))
 	}
 }
 
@@ -68,7 +68,7 @@ func (s *Sim) resetSome() {
 }
 
 func (s *Sim) hostClient(addrs ...netip.Addr) *client {
-	for _, c := range s.clients {
+	for _, c := range append([]*client{s.outsider}, s.clients...) {
 		if slices.Contains(addrs, c.host.IP()) {
 			return c
 		}
@@ -88,13 +88,21 @@ func (s *Sim) hostServer(addrs ...netip.Addr) *server {
 // alone reports whether a call may have nobody else to go to when v is gone:
 // there is nobody else, or something may have befallen them as well.
 func (s *Sim) alone(k *call, v *server) bool {
-	return s.shaken() > 1 || len(k.svc.servers) == 1 && k.svc.servers[0] == v
+	if s.shaken() > 1 || k.direct == v {
+		return true
+	}
+	for _, b := range s.backends(k.svc) {
+		if len(b.servers) == 1 && b.servers[0] == v {
+			return true
+		}
+	}
+	return false
 }
 
 // shaken is how many kinds of things may take a server away.
 func (s *Sim) shaken() int {
 	n := 0
-	for _, kind := range []Kind{KindCrash, KindKill, KindEjection, KindEndpoints, KindIdentity, KindDrain, KindReset} {
+	for _, kind := range []Kind{KindCrash, KindKill, KindEjection, KindEndpoints, KindIdentity, KindDrain, KindReset, KindDeny} {
 		if s.o.script.Has(kind) {
 			n++
 		}
@@ -123,7 +131,7 @@ func (s *Sim) crashOne() {
 				k := r.Plan.User.(*call)
 				// In plaintext the peer cannot say that it has not processed a request,
 				// and a body that was not kept cannot be sent to another (R7.1).
-				return slices.Contains(k.svc.servers, v) && (s.alone(k, v) || !s.o.tls || k.req > kept)
+				return k.mayReach(v) && (s.alone(k, v) || !s.o.tls || k.req > kept)
 			},
 		})
 		v.crash(s.one(2))
@@ -146,10 +154,14 @@ func (s *Sim) killOne() {
 			FalseRequestEnd: true, FalseResponseEnd: !s.o.tls, // TLS tells an end from a FIN (R3.6)
 		})
 		s.O.Allow(oracle.Cause{
+			Name: "the proxy of a server dialled in plaintext was killed", From: s.now(), Until: s.soon(), FalseResponseEnd: true,
+			Covers: func(r *oracle.Request) bool { return r.Plan.User.(*call).direct == v },
+		})
+		s.O.Allow(oracle.Cause{
 			Name: "the only proxy was killed", From: s.now(), Until: 1 << 62,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
-				return slices.Contains(k.svc.servers, v) && s.alone(k, v)
+				return k.mayReach(v) && s.alone(k, v)
 			},
 		})
 		v.p.Close()
@@ -168,7 +180,7 @@ func (s *Sim) everyRow(v *server, f func(c *client, t mesh.Target, port uint16))
 			if !slices.Contains(svc.servers, v) {
 				continue
 			}
-			for _, port := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+			for _, port := range ports {
 				f(c, s.target(svc, port), port)
 			}
 		}
@@ -185,27 +197,6 @@ func (s *Sim) renewSome() {
 			must(h.creds.SetLeaf(s.certs.leaf(h.id, false, 1)))
 		})
 	}
-}
-
-// drainOne tells a proxy that its workload ends; discovery says so too, and
-// takes the endpoint away.
-func (s *Sim) drainOne() {
-	if len(s.servers) < 2 {
-		return
-	}
-	v := s.servers[s.rng.IntN(len(s.servers))]
-	s.at(func() {
-		s.Kinds.add(KindDrain)
-		s.note("drain", uint64(v.index))
-		v.d.setInbound(&mesh.InboundPolicy{TrustDomain: "cluster.local", Terminating: true})
-		s.W.After(s.upTo(5*time.Millisecond), func() {
-			s.everyRow(v, func(c *client, t mesh.Target, port uint16) {
-				e := s.row(v, port)
-				e.Terminating = true
-				c.d.change(t, []mesh.Endpoint{e}, nil)
-			})
-		})
-	})
 }
 
 // spoilOne has a server's applications fail for a while: 503 or resets.
@@ -228,11 +219,14 @@ func (s *Sim) broke(c *call, v *server) {
 	}
 }
 
-// idleClosed is told that v closed an idle connection: a request may have been
-// on its way to it.
-func (s *Sim) idleClosed(v *server) {
+// idleClosed is told that v closed an idle connection, whose last response had so
+// many bytes: a request may have been on its way to it.
+func (s *Sim) idleClosed(v *server, last int64) {
 	s.Kinds.add(KindIdleClose)
 	local := 3 * time.Millisecond
+	if last > 2<<10 { // it leaves before the FIN
+		local += s.grace
+	}
 	s.O.Allow(oracle.Cause{Name: "an idle connection was closed", From: s.now(), Until: s.now() + local, Covers: touches(nil, v)})
 }
 
@@ -254,10 +248,10 @@ func (s *Sim) staleRow() {
 	if s.shaken() > 0 { // the others may be gone or ejected meanwhile
 		s.O.Allow(oracle.Cause{
 			Name: "nobody may be left but a stale endpoint", From: s.now(), Until: s.now() + s.o.span + 3*time.Second,
-			Covers: func(r *oracle.Request) bool { return r.Plan.User.(*call).svc == svc },
+			Covers: func(r *oracle.Request) bool { return slices.Contains(s.backends(r.Plan.User.(*call).svc), svc) },
 		})
 	}
-	for _, port := range []uint16{portHTTP, portOpaque, portDetect, portBanner} {
+	for _, port := range ports {
 		for _, c := range s.clients {
 			e := s.row(s.servers[0], port)
 			e.Addr = netip.AddrPortFrom(addr, e.Addr.Port())
@@ -301,7 +295,8 @@ func (s *Sim) wrongIdentity() {
 			Name: "the only endpoint is somebody else", From: s.now(), Until: until + s.grace + s.o.discoveryDelay*9,
 			Covers: func(r *oracle.Request) bool {
 				k := r.Plan.User.(*call)
-				return slices.Contains(k.svc.servers, v) && s.alone(k, v)
+				// A server that speaks first may have refused the other attempt: see tunnelServer.
+				return k.mayReach(v) && (s.alone(k, v) || k.port == portBanner)
 			},
 		})
 		s.everyRow(v, func(c *client, t mesh.Target, port uint16) {

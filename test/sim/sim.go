@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +33,7 @@ type Sim struct {
 	rng        *rand.Rand
 	o          options
 	clients    []*client
+	outsider   *client
 	servers    []*server
 	services   []*service
 	calls      []*call
@@ -45,6 +45,8 @@ type Sim struct {
 	// disturbed: something may turn a reset into another.
 	disturbed bool
 	wrong     []impostor
+	denials   []denial
+	routed    [2]int // requests by the backend that they came to
 }
 
 // Result is what came of a seed.
@@ -88,6 +90,10 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	hash := s.W.Hash()
 	s.W.Run(s.W.Now().Add(cooling))
 	s.leaks()
+	s.weighed()
+	if s.Seed%4 == 0 { // gathering takes its time
+		s.numbers()
+	}
 	s.counted()
 	return Result{
 		Seed: seed, Hash: hash, Findings: s.O.Judge(), Kinds: s.Kinds, Requests: len(s.calls), Stats: s.W.Stats(),
@@ -127,13 +133,19 @@ func (s *Sim) stalled(e *simnet.Endpoint, d time.Duration) {
 // arrive notes that call reached v.
 func (s *Sim) arrive(c *call, v *server) *oracle.Attempt {
 	s.note("arrive", uint64(c.r.ID)<<8|uint64(v.index))
+	s.denied(c, v)
+	s.mayTake(c, v)
+	s.split(c, v)
+	if c.direct != nil {
+		s.Kinds.add(KindOutsider)
+	}
 	for _, w := range s.wrong {
 		if at := c.beganAt; w.c == c.c && w.v == v && w.t == s.target(c.svc, c.port) && at > w.from && s.now() < w.until {
 			s.O.Reportf(c.r.ID, "reached server %s, which is not who discovery said", v.name)
 			break
 		}
 	}
-	if !slices.Contains(c.svc.servers, v) {
+	if !c.mayReach(v) {
 		s.O.Reportf(c.r.ID, "reached server %s, which does not serve what it was for", v.name)
 	}
 	return s.O.Arrive(c.r.ID, v.name)
@@ -148,7 +160,7 @@ func (s *Sim) clientID(c *call, v *server, fs []field) {
 		}
 	}
 	want := ""
-	if s.o.tls {
+	if s.o.tls && !c.c.bare {
 		want = "tulle-client-id=" + string(c.c.id)
 	}
 	if have := strings.Join(got, " "); have != want {
@@ -194,12 +206,13 @@ func (s *Sim) leaks() {
 		if h.killed {
 			continue
 		}
-		w := h.p.Workers()[0]
-		if n := w.Pool().InUse(); n != 0 {
-			s.O.Reportf(0, "the proxy of %s still holds %d bytes of slab memory", h.name, n)
-		}
-		if n := h.poller.Sockets() - len(h.p.Addrs()); n != 0 {
-			s.O.Reportf(0, "the proxy of %s still has %d connections open", h.name, n)
+		for i, w := range h.p.Workers() {
+			if n := w.Pool().InUse(); n != 0 {
+				s.O.Reportf(0, "the proxy of %s still holds %d bytes of slab memory", h.name, n)
+			}
+			if n := h.pollers[i].Sockets() - len(h.p.Addrs()); n != 0 {
+				s.O.Reportf(0, "the proxy of %s still has %d connections open", h.name, n)
+			}
 		}
 	}
 	if n := runtime.NumGoroutine() - s.goroutines; n > 0 && !s.Kinds.Has(KindKill) {

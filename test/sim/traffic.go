@@ -29,9 +29,15 @@ func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
 	default:
 		n = 1 + s.rng.IntN(4)
 	}
+	var direct *server
+	if s.one(8) {
+		c, direct = s.outsider, of(s, svc.servers...)
+	}
 	var calls []*call
 	for range n {
-		calls = append(calls, s.newCall(c, svc, proto))
+		k := s.newCall(c, svc, proto)
+		k.direct = direct
+		calls = append(calls, k)
 	}
 	switch proto {
 	case protoTCP:
@@ -88,7 +94,7 @@ func (s *Sim) newCall(c *client, svc *service, proto protocol) *call {
 	switch proto {
 	case protoTCP:
 		s.Kinds.add(KindTunnel)
-		k.port = of[uint16](s, portOpaque, portDetect, portBanner)
+		k.port = of(s, ports[1:]...)
 		k.method = "TCP"
 		k.finLast, k.eofFirst = s.one(4), false
 		if !k.finLast {
@@ -162,6 +168,8 @@ func (s *Sim) drawH1(k *call) {
 		s.Kinds.add(KindTrailers)
 	}
 	k.close = !k.early && s.one(15)
+	k.expect = k.req > 0 && !k.early && !k.old && s.one(6)
+	s.drawLies(k)
 }
 
 func (s *Sim) drawH2(k *call) {
@@ -181,8 +189,23 @@ func (s *Sim) drawH2(k *call) {
 	}
 	k.reqFrame = of(s, framingLength, framingNone)
 	k.respFrame = of(s, framingLength, framingNone)
+	k.expect = k.req > 0 && !k.early && !k.grpc && s.one(6)
+	s.drawLies(k)
+	if k.req > 1 && !k.grpc && !k.expect && !k.early && s.one(12) {
+		k.falseLength = of[int64](s, -1, 1, 1000)
+	}
 	if len(k.reqTrail)+len(k.respTrail) > 0 {
 		s.Kinds.add(KindTrailers)
+	}
+}
+
+// drawLies has an application write what only the mesh may.
+func (s *Sim) drawLies(k *call) {
+	if k.lies = s.one(6); k.lies {
+		s.Kinds.add(KindLie)
+	}
+	if k.expect {
+		s.Kinds.add(KindContinue)
 	}
 }
 

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/binary"
+	"time"
 
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
 	"github.com/tulle-mesh/tulle/test/oracle"
@@ -30,9 +32,13 @@ type tunnelClient struct {
 func (k *tunnelClient) start() {
 	call := k.call
 	call.begin()
-	k.e = call.c.host.Dial(k.s.dialled(call.svc, call.port), simnet.Callbacks{
+	k.e = call.c.host.Dial(call.to(), simnet.Callbacks{
 		Connected: func(*simnet.Endpoint) {
-			if call.port != portBanner {
+			switch call.port {
+			case portBanner:
+			case portTLS:
+				k.greet()
+			default:
 				k.speak()
 			}
 		},
@@ -46,6 +52,19 @@ func (k *tunnelClient) start() {
 		},
 	})
 	k.s.opened(k.e)
+}
+
+// greet sends a ClientHello of the application's own, in two pieces.
+func (k *tunnelClient) greet() {
+	hello := of(k.s, k.s.certs.hellos...)
+	n := k.s.rng.IntN(len(hello))
+	k.e.Write(hello[:n])
+	k.s.W.After(k.s.upTo(of(k.s, 10*time.Microsecond, 20*time.Millisecond)), func() {
+		if !k.e.Closed() {
+			k.e.Write(hello[n:])
+			k.speak()
+		}
+	})
 }
 
 func (k *tunnelClient) speak() {
@@ -123,18 +142,20 @@ func (k *tunnelClient) eof() {
 // waits for a silent client (R2.5); the peer tries again.
 type tunnelServer struct {
 	*appConn
-	banner bool
+	port   uint16
 	buf    []byte
 	call   *call
 	a      *oracle.Attempt
 	body   *pacer
 	sent   bool
 	gotEOF bool
+	// helloSeen: the application's ClientHello is taken off.
+	helloSeen bool
 }
 
-func newTunnelServer(c *appConn, first bool) {
-	c.do = &tunnelServer{appConn: c, banner: first}
-	if first {
+func newTunnelServer(c *appConn, port uint16) {
+	c.do = &tunnelServer{appConn: c, port: port}
+	if port == portBanner {
 		c.e.Write([]byte(banner))
 	}
 }
@@ -144,10 +165,10 @@ func (k *tunnelServer) drained() { k.body.drained() }
 func (k *tunnelServer) received(p []byte) {
 	if k.call == nil {
 		k.buf = append(k.buf, p...)
-		if len(k.buf) < helloLen {
+		if !k.greeted() || len(k.buf) < helloLen {
 			return
 		}
-		if k.buf[0] == 0x16 && k.call == nil && k.banner {
+		if k.buf[0] == 0x16 && k.call == nil && k.port == portBanner {
 			k.shut(true)
 			return
 		}
@@ -174,6 +195,27 @@ func (k *tunnelServer) received(p []byte) {
 			k.s.stalled(k.e, st.d)
 		}
 	}
+}
+
+// greeted takes the ClientHello off that an application's TLS begins with; it is
+// false until it is there.
+func (k *tunnelServer) greeted() bool {
+	if k.port != portTLS || k.helloSeen {
+		return true
+	}
+	for _, h := range k.s.certs.hellos {
+		switch n := min(len(h), len(k.buf)); {
+		case !bytes.Equal(h[:n], k.buf[:n]):
+		case n < len(h):
+			return false
+		default:
+			k.buf, k.helloSeen = k.buf[n:], true
+			return true
+		}
+	}
+	k.s.O.Reportf(0, "server %s got a ClientHello that nobody sent", k.v.name)
+	k.shut(true)
+	return false
 }
 
 func (k *tunnelServer) respond() {

@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/tulle-mesh/tulle/proxy/metrics"
+)
+
+// counts are a proxy's metrics, summed up by name and direction.
+type counts map[string]float64
+
+// read gathers the metrics of a proxy, as a scrape does.
+func (s *Sim) read(h *half) counts {
+	var all []*metrics.Snapshot
+	h.p.AskSnapshots(func(got []*metrics.Snapshot) { all = got })
+	s.W.RunUntil(s.W.Now().Add(1e9), func() bool { return all != nil })
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(metrics.NewCollector(func() []*metrics.Snapshot { return all }))
+	families, err := r.Gather()
+	must(err)
+	sum := counts{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			sum[f.GetName()+direction(m)] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return sum
+}
+
+func direction(m *dto.Metric) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == "direction" {
+			return " " + l.GetValue()
+		}
+	}
+	return ""
+}
+
+// numbers holds that proxies count what happened (R12.1).
+func (s *Sim) numbers() {
+	seen := map[*half]counts{}
+	for _, h := range s.halves() {
+		if h.killed {
+			continue
+		}
+		c := s.read(h)
+		seen[h] = c
+		for _, d := range []string{" inbound", " outbound"} {
+			if a, b := c["tcp_open_total"+d], c["tcp_close_total"+d]; a != b {
+				s.O.Reportf(0, "the proxy of %s has counted %v%s connections and %v ends", h.name, a, d, b)
+			}
+			if n := c["tcp_open_connections"+d] + c["proxy_requests_in_flight"+d] + c["proxy_requests_queued"+d]; n != 0 {
+				s.O.Reportf(0, "the proxy of %s still counts %v%s things under way", h.name, n, d)
+			}
+		}
+		if limit := 10 + 0.2*c["request_total outbound"] + 10*(s.W.Now().Sub(0).Seconds()); c["retry_total outbound"] > float64(len(s.services)*len(ports))*limit {
+			s.O.Reportf(0, "the proxy of %s has tried again %v times, its budget is %v", h.name, c["retry_total outbound"], limit)
+		}
+	}
+	if s.undisturbed() {
+		s.exact(seen)
+	}
+}
+
+// undisturbed reports whether every call went as planned, at the first attempt.
+func (s *Sim) undisturbed() bool {
+	for _, c := range s.calls {
+		if !c.r.Plain() {
+			return false
+		}
+	}
+	return len(s.calls) > 0 && s.shaken() == 0 && s.todo == 0
+}
+
+// exact compares counts with calls: everything went as planned.
+func (s *Sim) exact(seen map[*half]counts) {
+	for _, c := range s.clients {
+		want := counts{}
+		for _, k := range s.calls {
+			if k.c != c {
+				continue
+			}
+			if k.proto == protoTCP {
+				want["tcp_open_total outbound"]++
+				continue
+			}
+			want["request_total outbound"]++
+			want["response_total outbound"]++
+		}
+		s.equal(&c.half, seen, want)
+	}
+	for _, v := range s.servers {
+		want := counts{}
+		for _, k := range s.calls {
+			switch at := k.r.Servers(); {
+			case len(at) != 1 || at[0] != v.name:
+			case k.proto == protoTCP:
+				want["tcp_open_total inbound"]++
+			default:
+				want["request_total inbound"]++
+				want["response_total inbound"]++
+			}
+		}
+		s.equal(&v.half, seen, want)
+	}
+}
+
+func (s *Sim) equal(h *half, seen map[*half]counts, want counts) {
+	for _, name := range []string{"request_total", "response_total", "tcp_open_total"} {
+		for _, d := range []string{" inbound", " outbound"} {
+			if got := seen[h][name+d]; got != want[name+d] && !strings.HasPrefix(name, "tcp") {
+				s.O.Reportf(0, "the proxy of %s has counted %s%s %v, it was %v", h.name, name, d, got, want[name+d])
+			} else if got < want[name+d] {
+				s.O.Reportf(0, "the proxy of %s has counted only %v %s%s of %v", h.name, got, name, d, want[name+d])
+			}
+		}
+	}
+}
