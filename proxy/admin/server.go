@@ -13,6 +13,7 @@ import (
 
 const (
 	headTime  = 10 * time.Second
+	wholeTime = 2 * time.Minute // longer than a profile
 	idleTime  = time.Minute
 	leaveTime = time.Second
 	headBytes = 16 << 10
@@ -23,6 +24,7 @@ const (
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	s := &http.Server{
 		Handler: Handler(cfg), ReadHeaderTimeout: headTime, IdleTimeout: idleTime, MaxHeaderBytes: headBytes,
+		ReadTimeout: wholeTime, WriteTimeout: wholeTime, ConnState: newCrowd(mostConns).note,
 		ErrorLog: zap.NewStdLog(cfg.Log),
 		// Requests end with ctx: a profile of 30 s must not outlive the proxy.
 		BaseContext: func(net.Listener) context.Context { return ctx },

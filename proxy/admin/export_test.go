@@ -1,0 +1,4 @@
+package admin
+
+// MostConns is for tests.
+const MostConns = mostConns
