@@ -4,7 +4,9 @@
 package apitest
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -79,7 +81,7 @@ type Server struct {
 // Start starts a server that has objects; the caller closes it.
 func Start(objects ...unstructured.Unstructured) *Server {
 	s := &Server{Token: "let-me-in", Version: "v1.37.2", objects: slices.Clone(objects)}
-	s.Server = httptest.NewServer(s)
+	s.Server = httptest.NewTLSServer(s)
 	return s
 }
 
@@ -88,13 +90,14 @@ func (s *Server) Kubeconfig(token string) []byte {
 	if token == "" {
 		token = s.Token
 	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 current-context: test
-clusters: [{name: test, cluster: {server: %q}}]
+clusters: [{name: test, cluster: {server: %q, certificate-authority-data: %s}}]
 users: [{name: test, user: {token: %q}}]
 contexts: [{name: test, context: {cluster: test, user: test}}]
-`, s.URL, token)
+`, s.URL, base64.StdEncoding.EncodeToString(ca), token)
 }
 
 // ServeHTTP answers as kube-apiserver does.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -90,7 +92,7 @@ func explainConfig(err error, f Flags) error {
 	case clientcmd.IsEmptyConfig(err):
 		return exit.With(exit.Unreachable, fmt.Errorf("no cluster is configured: neither --kubeconfig, KUBECONFIG nor ~/.kube/config names one"),
 			"kubectl config get-contexts, or tulle demo, which needs no cluster")
-	case clientcmd.IsContextNotFound(err):
+	case f.Context != "" && strings.Contains(err.Error(), strconv.Quote(f.Context)+" does not exist"):
 		return exit.With(exit.Usage, fmt.Errorf("the kubeconfig has no context %q", f.Context), "kubectl config get-contexts")
 	default:
 		return exit.With(exit.Usage, fmt.Errorf("kubeconfig: %w", err), "kubectl config view")

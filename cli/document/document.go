@@ -52,10 +52,14 @@ func (d *Document) parse() (err error) {
 		return err
 	}
 	var more yaml.Node
-	if err := dec.Decode(&more); err == nil {
+	switch err := dec.Decode(&more); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
 		return errors.New("holds two documents that no line --- separates")
+	default:
+		return err
 	}
-	return nil
 }
 
 // Object is one Kubernetes object: a document, or an item of a List.
@@ -190,7 +194,7 @@ func unflow(doc *yaml.Node) {
 	walk = func(n *yaml.Node) {
 		n.Style &^= yaml.FlowStyle
 		if n.Kind == yaml.ScalarNode && n.Style == yaml.DoubleQuotedStyle && n.Tag == "!!str" {
-			n.Style = 0 // the encoder quotes what needs it
+			n.Style = scalar(n.Value).Style // "on" stays quoted: kubectl reads YAML 1.1
 		}
 		for _, c := range n.Content {
 			walk(c)

@@ -161,9 +161,12 @@ func encode(v any) (*yaml.Node, error) {
 	return &n, n.Encode(v)
 }
 
+// scalar is a string, quoted where one of the YAMLs that are about would read something else.
 func scalar(s string) *yaml.Node {
 	var n yaml.Node
-	n.SetString(s)
+	if err := n.Encode(s); err != nil {
+		panic("BUG: " + err.Error())
+	}
 	return &n
 }
 
