@@ -77,7 +77,11 @@ func (p *Plane) missing() []string {
 		select {
 		case <-p.store.Synced():
 		default:
-			missing = append(missing, p.cfg.Source+" has not been read without a mistake yet; /debug/reports has the reasons")
+			what := p.cfg.Source + " has not been read without a mistake yet; /debug/reports has the reasons"
+			if waiting := p.source.Waiting(); waiting != "" {
+				what = p.cfg.Source + " has not been read yet: " + waiting
+			}
+			missing = append(missing, what)
 		}
 	}
 	if p.leaf != nil {

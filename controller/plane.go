@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,10 +29,13 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/mtls"
 )
 
-// Accounts of the control plane's identities, in Namespace.
+// Accounts of the control plane's identities, in its namespace. In a cluster they are service accounts,
+// and begin with "tulle-".
 const (
 	IdentityAccount    = "identity"
 	DestinationAccount = "destination"
+
+	clusterAccounts = "tulle-"
 )
 
 // defaultTrustDomain is state.Settings's.
@@ -49,8 +51,9 @@ type Plane struct {
 	reg     *prometheus.Registry
 	store   *state.Store // nil without a source
 	reports *status.Set
-	source  *files.Reflector
+	source  Source
 
+	news     *state.Watch         // for the namespaces that need the trust bundle; nil outside a cluster
 	tokens   *identity.JoinTokens // nil without identity, as authority and identity
 	identity *identity.Server
 
@@ -71,18 +74,14 @@ func New(cfg Config) (*Plane, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	dir, err := cfg.dir()
-	if err != nil {
-		return nil, err
+	if cfg.Namespace == "" {
+		cfg.Namespace = Namespace
 	}
+	cfg.Settings.Pods = cfg.Cluster != nil
 	p := &Plane{cfg: cfg, log: cfg.Log, reg: prometheus.NewRegistry(), reports: status.NewSet(cfg.Log.Named("source"))}
 	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if dir != "" {
-		if _, err := os.ReadDir(dir); err != nil {
-			return nil, fmt.Errorf("source %s: %w", cfg.Source, err)
-		}
-		p.store = state.NewStore(cfg.Settings)
-		p.source = files.New(files.Config{Dir: dir, Store: p.store, Reports: p.reports, Log: p.log.Named("files")})
+	if err := p.openSource(); err != nil {
+		return nil, err
 	}
 	if err := p.openIdentity(); err != nil {
 		return nil, err
@@ -94,8 +93,30 @@ func New(cfg Config) (*Plane, error) {
 	return p, nil
 }
 
+func (p *Plane) openSource() error {
+	if p.cfg.Source == "" {
+		return nil
+	}
+	p.store = state.NewStore(p.cfg.Settings)
+	if p.cfg.Cluster != nil {
+		p.source = p.cfg.Cluster.Source(SourceConfig{
+			Store: p.store, Reports: p.reports, PodsOnly: p.cfg.Destination == nil, Registerer: p.reg, Log: p.log.Named("cluster"),
+		})
+		return nil
+	}
+	dir := p.cfg.dir()
+	if _, err := os.ReadDir(dir); err != nil {
+		return fmt.Errorf("source %s: %w", p.cfg.Source, err)
+	}
+	p.source = fileSource{files.New(files.Config{Dir: dir, Store: p.store, Reports: p.reports, Log: p.log.Named("files")})}
+	return nil
+}
+
 // Close ends the use of the state directory. Run does it too.
 func (p *Plane) Close() {
+	if p.news != nil {
+		p.news.Close()
+	}
 	if p.tokens != nil {
 		if err := p.tokens.Close(); err != nil {
 			p.log.Warn("state directory", zap.Error(err))
@@ -109,6 +130,13 @@ func (p *Plane) openIdentity() error {
 		return nil
 	}
 	domain := p.cfg.Settings.TrustDomain
+	if c := p.cfg.Cluster; c != nil {
+		authority, err := identity.OpenShared(identity.AuthorityConfig{TrustDomain: domain, LeafLifetime: cfg.LeafLifetime}, c.Keep)
+		if err != nil {
+			return err
+		}
+		return p.newIdentity(authority, c.Tokens)
+	}
 	authority, err := identity.OpenAuthority(identity.AuthorityConfig{
 		TrustDomain: domain, Dir: cfg.StateDir, LeafLifetime: cfg.LeafLifetime,
 	})
@@ -118,8 +146,12 @@ func (p *Plane) openIdentity() error {
 	if p.tokens, err = identity.OpenJoinTokens(identity.JoinConfig{Dir: cfg.StateDir, TrustDomain: domain}); err != nil {
 		return err
 	}
+	return p.newIdentity(authority, p.tokens)
+}
+
+func (p *Plane) newIdentity(a *identity.Authority, tokens identity.TokenValidator) (err error) {
 	p.identity, err = identity.New(identity.Config{
-		Authority: authority, Tokens: p.tokens, Identity: p.IdentityName(), Admit: p.admit(),
+		Authority: a, Tokens: tokens, Identity: p.IdentityName(), Admit: p.admit(), Replicas: p.replicas(a),
 		Registerer: p.reg, Log: p.log.Named("identity"),
 	})
 	if err != nil {
@@ -128,39 +160,22 @@ func (p *Plane) openIdentity() error {
 	return err
 }
 
-// admit refuses who has no workload in the source. Before the source has been read nobody knows, and
-// the asker is told to come again; the control plane itself is always admitted.
-func (p *Plane) admit() func(context.Context, mesh.Identity) error {
-	if p.store == nil {
-		return nil
-	}
-	return func(ctx context.Context, id mesh.Identity) error {
-		if id == p.IdentityName() || id == p.DestinationName() {
-			return nil
-		}
-		select {
-		case <-p.store.Synced():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		for range p.store.Snapshot().WorkloadsOf(id) {
-			return nil
-		}
-		return fmt.Errorf("no workload in %s has the identity %s", p.cfg.Source, id)
-	}
-}
-
 func (p *Plane) openDestination() error {
 	cfg := p.cfg.Destination
 	if cfg == nil {
 		return nil
 	}
 	p.creds = mtls.NewCredentials(time.Now)
+	host, _ := os.Hostname() // an empty name is one too
+	replica := cmp.Or(cfg.Replica, host)
 	own := proxyidentity.Config{
 		Identity: p.DestinationName(), Workload: Namespace + "/" + DestinationAccount,
 		Sink: p.creds, Registerer: p.reg, Log: p.log.Named("leaf"),
 	}
-	if p.identity != nil {
+	if p.cfg.Cluster != nil {
+		own.Workload = p.cfg.Namespace + "/" + replica
+	}
+	if p.tokens != nil {
 		own.Service, own.BundleDir = p.identity.Local(), p.BundleDir()
 		own.Token = func() (string, error) {
 			return p.tokens.Mint(identity.Join{Namespace: Namespace, Name: DestinationAccount, Account: DestinationAccount})
@@ -172,10 +187,9 @@ func (p *Plane) openDestination() error {
 			return strings.TrimSpace(string(b)), err
 		}
 	}
-	host, _ := os.Hostname() // an empty name is one too
 	p.destination = destination.New(destination.Config{
-		Store: p.store, Identify: identify, Recheck: func([]netip.AddrPort) { p.source.Rescan() },
-		Version: version.Number(), Replica: cmp.Or(cfg.Replica, host), Registerer: p.reg, Log: p.log.Named("destination"),
+		Store: p.store, Identify: identify, Recheck: p.source.Recheck,
+		Version: version.Number(), Replica: replica, Registerer: p.reg, Log: p.log.Named("destination"),
 	})
 	var err error
 	p.leaf, err = proxyidentity.New(own)

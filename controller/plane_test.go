@@ -178,7 +178,7 @@ func TestNoCertificateWithoutAWorkload(t *testing.T) {
 	}
 	defer p.Close()
 	defer p.cfg.Identity.Listener.Close()
-	p.source.Read()
+	p.source.(fileSource).Read()
 	for account, admitted := range map[string]bool{"web": true, "nobody": false} {
 		err := p.admit()(t.Context(), mesh.NewIdentity("cluster.local", "shop", account))
 		if (err == nil) != admitted {
@@ -195,7 +195,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"neither identity nor destination": {},
 		"a listener and a state directory": {Identity: &IdentityConfig{}},
 		"a listener and a source":          {Destination: &DestinationConfig{}},
-		"want files:DIR":                   {Source: "mesh.d", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
+		"want kubernetes or files:DIR":                   {Source: "mesh.d", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
 		"source files:/nowhere":            {Source: "files:/nowhere", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
 		"wants its address, a token file":  {Source: "files:x", Destination: &DestinationConfig{Listener: listen(t)}},
 	} {

@@ -66,6 +66,7 @@ type Authority struct {
 	cfg AuthorityConfig
 
 	mu      sync.Mutex
+	shared  *shared       // nil where this process has the authority alone
 	state   *state        // immutable; replaced under mu
 	changed chan struct{} // closed and replaced with state
 }
@@ -178,6 +179,24 @@ func (a *Authority) Issue(id mesh.Identity, key crypto.PublicKey) (certify.Certi
 	return certify.Certificate{Chain: chain, NotAfter: tmpl.NotAfter, Issuer: s.issuer.cert.SubjectKeyId}, nil
 }
 
+// rootAsked reports whether an operator wants a new root, and whether there may be one of our making.
+func (a *Authority) rootAsked() (asked, ours bool) {
+	if a.shared != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.shared.rotate, !a.shared.givenRoot
+	}
+	return a.cfg.Dir != "" && isFile(a.cfg.Dir, rotateFile), a.cfg.Given == nil
+}
+
+// rootCame ends what AskForRoot began.
+func (a *Authority) rootCame() error {
+	if a.shared != nil || a.cfg.Dir == "" {
+		return nil // it was taken back in the write that brought the root
+	}
+	return removeFile(a.cfg.Dir, rotateFile)
+}
+
 // RootID names a root: the subject key id in hexadecimal.
 type RootID string
 
@@ -275,6 +294,9 @@ func (a *Authority) RenewIssuer() error {
 func (a *Authority) change(what string, f func(*state, time.Time) error) error {
 	if a.cfg.Given != nil {
 		return fmt.Errorf("%s: %w", what, ErrGiven)
+	}
+	if a.shared != nil {
+		return a.changeShared(what, f)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -56,6 +56,8 @@ type rules struct {
 	Rotation
 
 	leaf, issuer, root time.Duration // lifetimes
+	// asked: an operator wants a new root. theirs: roots are somebody else's to make.
+	asked, theirs bool
 }
 
 // next returns what is due at now, or stepNone with the time of the next look. acked says whether
@@ -82,7 +84,7 @@ func (r rules) next(s *state, now time.Time, acked func(version uint64) bool) st
 			return step{kind: stepPromote, root: standby.id()}
 		}
 		later = earlier(later, now.Add(pollAcks))
-	} else if due(active.cert.NotAfter.Add(-r.root / 3)) {
+	} else if !r.theirs && (r.asked || due(active.cert.NotAfter.Add(-r.root/3))) {
 		return step{kind: stepAdd}
 	}
 	// Near its end a root cannot make an issuer that lives for long: then the next root does.
@@ -137,6 +139,8 @@ func (r *rotator) run(ctx context.Context) {
 	failing := false
 	for ctx.Err() == nil {
 		now := r.authority.cfg.Now()
+		asked, ours := r.authority.rootAsked()
+		r.rules.asked, r.rules.theirs = asked, !ours
 		st := r.rules.next(r.authority.current(), now, r.acked)
 		at := st.at
 		if st.kind != stepNone {
@@ -154,8 +158,10 @@ func (r *rotator) run(ctx context.Context) {
 func (r *rotator) take(s step) error {
 	switch s.kind {
 	case stepAdd:
-		_, err := r.authority.AddRoot()
-		return err
+		if _, err := r.authority.AddRoot(); err != nil {
+			return err
+		}
+		return r.authority.rootCame()
 	case stepPromote:
 		return r.authority.Promote(s.root)
 	case stepRetire:
@@ -177,14 +183,14 @@ func (r *rotator) report(s step, err error, wasFailing bool) {
 	}
 }
 
-// sleep waits until an operator changes the authority, or for d; never for more than an hour, since
-// a suspended machine's timers do not see the time that passed.
+// sleep waits until the authority changes, or for d; never for more than pollAcks, since an operator
+// may ask for a root, and a suspended machine's timers do not see the time that passed.
 func (r *rotator) sleep(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	_, changed := r.authority.Trust()
-	t := time.NewTimer(min(d, time.Hour))
+	t := time.NewTimer(min(d, pollAcks))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,12 +41,24 @@ type Config struct {
 	Admit func(context.Context, mesh.Identity) error
 	// Rotation says when roots and issuers are replaced.
 	Rotation Rotation
+	// Replicas are the other instances that share the Authority; nil where there are none.
+	Replicas Replicas
 	// MaxStreamAge is how old a WatchTrust stream gets, ± 10 %; 0 is an hour.
 	MaxStreamAge time.Duration
 	// Registerer takes the metrics; nil for none.
 	Registerer prometheus.Registerer
 	// Log is the logger; nil for none.
 	Log *zap.Logger
+}
+
+// Replicas is what the instances of a service that share an Authority know of each other.
+type Replicas interface {
+	// Lead calls lead while this instance is the one that changes things, until ctx ends.
+	Lead(ctx context.Context, lead func(context.Context))
+	// Publish tells the others how far this instance's watchers are, when it thinks fit.
+	Publish(ctx context.Context, heard func() Heard)
+	// AllOn reports whether the watchers of all instances hold a version, and they are all there are.
+	AllOn(version uint64) bool
 }
 
 // Server is the identity service.
@@ -109,8 +122,10 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.rotator().run(ctx) }) // owned by Run, ends with ctx
-	wg.Go(func() {                         // owned by Run, ends with ctx
+	var leads atomic.Bool
+	wg.Go(func() { s.rotate(ctx, &leads) })                          // owned by Run, ends with ctx
+	wg.Go(func() { s.authority.follow(ctx, leads.Load, s.cfg.Log) }) // owned by Run, ends with ctx
+	wg.Go(func() {                                                   // owned by Run, ends with ctx
 		<-ctx.Done()
 		s.stop.Do(func() { close(s.stopping) })
 		force := time.AfterFunc(drainTime, g.Stop)
@@ -126,10 +141,32 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// rotate changes the authority when it is due, in one instance at a time.
+func (s *Server) rotate(ctx context.Context, leads *atomic.Bool) {
+	r := s.cfg.Replicas
+	if r == nil {
+		leads.Store(true)
+		s.rotator().run(ctx)
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Publish(ctx, s.watchers.heard) }) // owned by rotate, ends with ctx
+	r.Lead(ctx, func(ctx context.Context) {
+		leads.Store(true)
+		defer leads.Store(false)
+		s.rotator().run(ctx)
+	})
+	wg.Wait()
+}
+
 func (s *Server) rotator() *rotator {
 	cfg := s.authority.cfg
+	acked := s.watchers.allOn
+	if s.cfg.Replicas != nil {
+		acked = s.cfg.Replicas.AllOn
+	}
 	return &rotator{
-		authority: s.authority, metrics: s.metrics, log: s.cfg.Log, acked: s.watchers.allOn,
+		authority: s.authority, metrics: s.metrics, log: s.cfg.Log, acked: acked,
 		rules: rules{
 			Rotation: s.cfg.Rotation.complete(cfg.LeafLifetime),
 			leaf:     cfg.LeafLifetime, issuer: cfg.IssuerLifetime, root: cfg.RootLifetime,

@@ -21,6 +21,8 @@ const (
 	BundleDir = "bundle"
 	// BundleFile is the bundle in it.
 	BundleFile = "trust-bundle.pem"
+	// rotateFile asks the service that runs for a new root.
+	rotateFile = "rotate"
 )
 
 // The whole authority is one file, so that a step of a rotation is on disk or is not.
@@ -74,21 +76,9 @@ func loadState(cfg AuthorityConfig) (*state, error) {
 
 func (st *storedState) state() (*state, error) {
 	s := &state{version: st.Version}
-	for i, sr := range st.Roots {
-		cert, err := parseCertPEM(sr.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("root %d: %w", i, err)
-		}
-		r := root{cert: cert, version: sr.Version, added: sr.Added, promoted: sr.Promoted, superseded: sr.Superseded}
-		if sr.Key != "" {
-			if r.key, err = parseKeyPEM([]byte(sr.Key)); err != nil {
-				return nil, fmt.Errorf("root %d: %w", i, err)
-			}
-		}
-		s.roots = append(s.roots, r)
-	}
-	if len(s.roots) == 0 {
-		return nil, errors.New("it holds no root")
+	var err error
+	if s.roots, err = st.rootsOf(); err != nil {
+		return nil, err
 	}
 	cert, err := parseCertPEM(st.Issuer.Certificate)
 	if err != nil {
@@ -103,21 +93,51 @@ func (st *storedState) state() (*state, error) {
 	return s, nil
 }
 
-// saveState puts s into cfg.Dir, the authority first: a bundle never names a root that is not kept.
-func saveState(cfg AuthorityConfig, s *state) error {
-	if cfg.Dir == "" {
-		return nil
+func (st *storedState) rootsOf() ([]root, error) {
+	var roots []root
+	for i, sr := range st.Roots {
+		cert, err := parseCertPEM(sr.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("root %d: %w", i, err)
+		}
+		r := root{cert: cert, version: sr.Version, added: sr.Added, promoted: sr.Promoted, superseded: sr.Superseded}
+		if sr.Key != "" {
+			if r.key, err = parseKeyPEM([]byte(sr.Key)); err != nil {
+				return nil, fmt.Errorf("root %d: %w", i, err)
+			}
+		}
+		roots = append(roots, r)
 	}
-	st := storedState{TrustDomain: cfg.TrustDomain, Version: s.version}
+	if len(roots) == 0 {
+		return nil, errors.New("it holds no root")
+	}
+	return roots, nil
+}
+
+// stored is the state but for the issuer.
+func (s *state) stored(trustDomain string) (*storedState, error) {
+	st := &storedState{TrustDomain: trustDomain, Version: s.version}
 	for _, r := range s.roots {
 		key, err := keyPEM(r.key)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		st.Roots = append(st.Roots, storedRoot{
 			Certificate: string(certPEM(r.cert)), Key: key, Version: r.version,
 			Added: r.added.UTC(), Promoted: r.promoted.UTC(), Superseded: r.superseded.UTC(),
 		})
+	}
+	return st, nil
+}
+
+// saveState puts s into cfg.Dir, the authority first: a bundle never names a root that is not kept.
+func saveState(cfg AuthorityConfig, s *state) error {
+	if cfg.Dir == "" {
+		return nil
+	}
+	st, err := s.stored(cfg.TrustDomain)
+	if err != nil {
+		return err
 	}
 	st.Issuer.Certificate = string(certPEM(s.issuer.cert))
 	if cfg.Given == nil { // a given key stays in its own file
@@ -253,4 +273,26 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// AskForRoot has the identity service of a state directory make a new root, now or when it runs next.
+// The root comes into use as every other one: when all who follow the bundle know it.
+func AskForRoot(dir string) error {
+	if !isFile(dir, stateFile) {
+		return fmt.Errorf("%s holds no authority", dir)
+	}
+	return writeAtomic(filepath.Join(dir, rotateFile), []byte("a new root was asked for\n"), 0o600)
+}
+
+func isFile(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+func removeFile(dir, name string) error {
+	err := os.Remove(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

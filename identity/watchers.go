@@ -93,3 +93,23 @@ func (ws *watchers) allOn(version uint64) bool {
 	s := ws.standing(version)
 	return s.Behind+s.Refused == 0
 }
+
+// Heard is how far the watchers of one replica are.
+type Heard struct {
+	// Watchers is their number, Lowest the version that all of them hold.
+	Watchers int    `json:"watchers"`
+	Lowest   uint64 `json:"lowest"`
+}
+
+func (ws *watchers) heard() Heard {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	h := Heard{Watchers: len(ws.of)}
+	first := true
+	for _, w := range ws.of {
+		if first || w.acked < h.Lowest {
+			h.Lowest, first = w.acked, false
+		}
+	}
+	return h
+}

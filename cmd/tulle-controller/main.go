@@ -5,6 +5,8 @@
 //	tulle-controller identity --state-dir /var/lib/tulle
 //	tulle-controller destination --source files:mesh.d --identity 10.0.0.1:8080 --token-file t --trust-bundle-dir b
 //	tulle-controller injector --namespace tulle
+//	tulle-controller identity --source kubernetes --namespace tulle
+//	tulle-controller rotate --source kubernetes --namespace tulle
 //	tulle-controller token --state-dir /var/lib/tulle --workload shop/web-1 --account web
 package main
 
@@ -21,7 +23,7 @@ import (
 
 func main() { os.Exit(run.Main(context.Background(), "tulle-controller", command)) }
 
-const usage = "tulle-controller identity|destination|all|injector|token|version [flags]; tulle-controller identity -h lists its flags"
+const usage = "tulle-controller identity|destination|all|injector|token|rotate|version [flags]; tulle-controller identity -h lists its flags"
 
 func command(ctx context.Context, args []string, s run.Streams) error {
 	if len(args) == 0 {
@@ -34,6 +36,8 @@ func command(ctx context.Context, args []string, s run.Streams) error {
 		return nil
 	case "token":
 		return token(args, s)
+	case "rotate":
+		return rotate(ctx, args, s)
 	case "injector":
 		return injector(ctx, args, s)
 	case "identity", "destination", "all":

@@ -24,7 +24,7 @@ func TestMistakesAreExplainedWithExitCode2(t *testing.T) {
 		"viz":                                `"viz" is no sub-command`,
 		"identity":                           "a state directory",
 		"destination --source files:x":       "wants its address, a token file",
-		"all --state-dir x --source mesh.d":  "want files:DIR",
+		"all --state-dir x --source mesh.d":  "want kubernetes or files:DIR",
 		"all --log-level loud":               `unrecognized level: "loud"`,
 		"all --log-format xml":               "want json or plain",
 		"all --default-inbound-policy maybe": "maybe",

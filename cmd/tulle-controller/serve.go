@@ -27,6 +27,7 @@ type serving struct {
 	identityListen, destinationListen, adminListen string
 	policy, networks, opaque, logLevel, logFormat  string
 
+	cluster     cluster
 	identity    controller.IdentityConfig
 	destination controller.DestinationConfig
 	config      controller.Config
@@ -35,13 +36,14 @@ type serving struct {
 func (v *serving) flags(what string) *flag.FlagSet {
 	f := flag.NewFlagSet("tulle-controller "+what, flag.ContinueOnError)
 	admin := ":9990"
-	f.StringVar(&v.config.Source, "source", "", "where the mesh is read: files:DIR")
+	f.StringVar(&v.config.Source, "source", "", "where the mesh is read: kubernetes or files:DIR")
+	v.cluster.flags(f)
 	f.StringVar(&v.config.Settings.TrustDomain, "trust-domain", "cluster.local", "domain of every identity")
 	f.StringVar(&v.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&v.logFormat, "log-format", "json", "json or plain")
 	if what != "destination" {
 		f.StringVar(&v.identityListen, "identity-listen", ":8080", "address of the identity service")
-		f.StringVar(&v.identity.StateDir, "state-dir", "", "directory for the authority and the join tokens (mode 0600); required")
+		f.StringVar(&v.identity.StateDir, "state-dir", "", "directory for the authority and the join tokens (mode 0600); required but in a cluster")
 		f.DurationVar(&v.identity.LeafLifetime, "leaf-lifetime", 0, "how long certificates last (default 24h)")
 	}
 	if what != "identity" {
@@ -54,9 +56,11 @@ func (v *serving) flags(what string) *flag.FlagSet {
 	}
 	if what == "destination" {
 		admin = ":9991" // beside identity on one host
-		f.StringVar(&v.destination.IdentityAddr, "identity", "", "address of the identity service; required")
-		f.StringVar(&v.destination.TokenFile, "token-file", "", "file with destination's own join token; required")
-		f.StringVar(&v.destination.BundleDir, "trust-bundle-dir", "", "directory with trust-bundle.pem; required")
+	}
+	if what != "identity" {
+		f.StringVar(&v.destination.IdentityAddr, "identity", "", "address of the identity service; required where it is another process, and in a cluster")
+		f.StringVar(&v.destination.TokenFile, "token-file", "", "file with destination's own token; required with --identity")
+		f.StringVar(&v.destination.BundleDir, "trust-bundle-dir", "", "directory with trust-bundle.pem; required with --identity")
 	}
 	f.StringVar(&v.adminListen, "admin-listen", admin, "address of /ready, /live, /metrics and, for loopback, /debug; empty: none")
 	return f
@@ -76,6 +80,12 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 	}
 	if what != "identity" {
 		v.config.Destination = &v.destination
+	}
+	if v.config.Source == "kubernetes" {
+		var err error
+		if v.config.Cluster, err = v.cluster.plane(ctx, v.config.Settings.TrustDomain); err != nil {
+			return mistake(err)
+		}
 	}
 	listeners, err := v.listen(ctx)
 	if err != nil {
@@ -101,6 +111,12 @@ func (v *serving) settings(errs io.Writer) error {
 	v.config.LogLevel = level
 	if v.config.Log, err = logger(level, v.logFormat, errs); err != nil {
 		return err
+	}
+	if v.config.Source == "kubernetes" {
+		v.config.Namespace = v.cluster.namespace
+		if v.destination.Replica == "" {
+			v.destination.Replica = podName()
+		}
 	}
 	if v.policy != "" {
 		d, err := mesh.ParseDefault(v.policy)

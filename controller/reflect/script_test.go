@@ -97,7 +97,7 @@ type script struct {
 func newScript(t *testing.T) *script {
 	s := &script{t: t, client: fake.NewClientset(), set: status.NewSet(nil)}
 	s.dynamic = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}:        "HTTPRouteList",
+		{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}:     "HTTPRouteList",
 		{Group: "policy.tulle.dev", Version: "v1alpha1", Resource: "externalworkloads"}: "ExternalWorkloadList",
 	})
 	refuse := func(custom bool) k8stesting.ReactionFunc {
