@@ -99,6 +99,27 @@ func TestPerTryTimeout(t *testing.T) {
 	}
 }
 
+// R7.4: a request whose time is over does not wait for its connection any more.
+func TestRequestTimeoutWhileItWaitsForAConnection(t *testing.T) {
+	for _, s := range []shape{shapeOut, shapeMesh} {
+		w := newWorld(t, s, func(k *knobs) {
+			k.policy.Timeouts.Request = 500 * time.Millisecond
+			k.net = simnet.Config{Delay: 300 * time.Millisecond, Jitter: 1}
+		})
+		c := w.dial()
+		c.send(get)
+		if h := c.headOf(); !strings.HasPrefix(h, "HTTP/1.1 504 ") {
+			t.Errorf("%q", h)
+		}
+		w.run(3 * time.Second) // the connection stands
+		c.send(get)            // over it, and nothing else
+		app := w.accept()
+		app.expect(w.request(get))
+		app.nothing(time.Millisecond)
+		w.noAccept()
+	}
+}
+
 // R7.4, R8.3: the request timeout counts from the request, over all attempts,
 // and says so; what has begun is cut.
 func TestRequestTimeout(t *testing.T) {

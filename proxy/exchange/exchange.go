@@ -289,8 +289,8 @@ func (x *Exchange) tryTimedOut() {
 
 func (x *Exchange) timedOut(reason string) {
 	f := Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: reason}
+	x.dropUp(h2.ErrCodeCancel) // while the Director knows where it waits
 	x.dir.Failed(x, &f)
-	x.dropUp(h2.ErrCodeCancel)
 	if x.flags.respHead {
 		x.cut(h2.ErrCodeCancel)
 		return
