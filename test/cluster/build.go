@@ -27,14 +27,11 @@ const (
 
 // Programs are what a cluster is started from, as files in the cache.
 type Programs struct {
-	Kube string `json:"kube"`
-	Node string `json:"node"`
+	Kube, Node string
 	// Kubectl is a link to Kube, for a PATH.
-	Kubectl string `json:"kubectl"`
+	Kubectl string
 	// Pause and CoreDNS are images that every node needs; Tools is for tests, by LoadImages.
-	Pause   string `json:"pause"`
-	CoreDNS string `json:"coredns"`
-	Tools   string `json:"tools"`
+	Pause, CoreDNS, Tools string
 }
 
 const (

@@ -33,9 +33,8 @@ type Cluster struct {
 
 // state is what a later process needs to know to attach.
 type state struct {
-	Nodes    []int    `json:"nodes"` // the first processes
-	Detached bool     `json:"detached"`
-	Programs Programs `json:"programs"`
+	Nodes    []int `json:"nodes"` // the first processes
+	Detached bool  `json:"detached"`
 }
 
 func (i instance) stateFile() string { return filepath.Join(i.dir(), "state.json") }
@@ -164,7 +163,7 @@ func (c *Cluster) step(what string) {
 }
 
 func (c *Cluster) save() error {
-	s := state{Detached: c.detached, Programs: *c.programs}
+	s := state{Detached: c.detached}
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, n.pid)
 	}
@@ -196,7 +195,11 @@ func Attach(ctx context.Context, config Config) (*Cluster, error) {
 	if !s.Detached || len(processes(i.sysCgroup(1))) == 0 {
 		return nil, nil
 	}
-	c := &Cluster{instance: i, programs: &s.Programs, detached: true, progress: config.Progress, begun: time.Now()}
+	programs, err := Build(ctx, config) // with which nodes that come back are started
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{instance: i, programs: programs, detached: true, progress: config.Progress, begun: time.Now()}
 	if c.api, err = newAPI(i); err != nil {
 		return nil, err
 	}

@@ -49,11 +49,11 @@ var steps = []struct {
 func TestCluster(t *testing.T) {
 	need(t)
 	before := traces(t)
-	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute) // a cold build is part of it
-	defer stop()
-	if _, err := Build(ctx, Config{Progress: os.Stderr}); err != nil {
+	if _, err := Build(t.Context(), Config{Progress: os.Stderr}); err != nil { // minutes, when cold
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
 	begun := time.Now()
 	c, err := Up(ctx, Config{Instance: testInstance, Progress: os.Stderr})
 	if err != nil {

@@ -62,12 +62,14 @@ spec: {selector: {app: server-2}, ports: [{port: 80, targetPort: 8080}]}
 func TestImagesRun(t *testing.T) {
 	e := setup(t)
 	e.kubectl("label", "namespace", e.namespace, "pod-security.kubernetes.io/enforce=restricted")
-	version := strings.TrimSpace(e.mustTulle("version", "--client", "--short"))
-	for _, name := range []string{"tulle-proxy", "tulle-controller", "tulle-shop"} {
-		e.apply(strings.ReplaceAll(strings.ReplaceAll(versionJob, "NAME", name), "VERSION", version))
+	names := []string{"tulle-proxy", "tulle-controller", "tulle-shop"}
+	for _, name := range names {
+		e.apply(strings.ReplaceAll(versionJob, "NAME", name))
+	}
+	for _, name := range names {
 		e.rollout("job/" + name)
-		if got := e.log("job/"+name, name); !strings.Contains(got, version) {
-			t.Errorf("%s says it is %q, not %q", name, got, version)
+		if got := e.log("job/"+name, name); !strings.Contains(got, e.version) {
+			t.Errorf("%s says it is %q, not %q", name, got, e.version)
 		}
 	}
 }
@@ -84,7 +86,7 @@ spec:
       securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
       containers:
         - name: NAME
-          image: ghcr.io/tulle-mesh/NAME:VERSION
+          image: ghcr.io/tulle-mesh/NAME:$VERSION
           imagePullPolicy: Never
           args: [version]
           securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +26,8 @@ const patience = 2 * time.Minute
 type env struct {
 	*world
 	t *testing.T
-	// namespace is the test's own; $NS stands for it in what is applied.
+	// namespace is the test's own; $NS stands for it in what is applied, and $VERSION for Tulle's version,
+	// which is the tag of its images.
 	namespace string
 }
 
@@ -84,7 +87,7 @@ func (e *env) apply(yaml string) {
 	ctx, stop := e.ctx()
 	defer stop()
 	cmd := e.Command(ctx, "--namespace="+e.namespace, "apply", "-f", "-")
-	cmd.Stdin = strings.NewReader(strings.ReplaceAll(yaml, "$NS", e.namespace))
+	cmd.Stdin = strings.NewReader(strings.NewReplacer("$NS", e.namespace, "$VERSION", e.version).Replace(yaml))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.t.Fatalf("kubectl apply: %v\n%s", err, out)
 	}
@@ -136,6 +139,33 @@ func (e *env) pods(selector string) map[string]string {
 		}
 	}
 	return pods
+}
+
+// podState is what tests ask about a pod.
+type podState struct {
+	Metadata struct {
+		Name              string
+		Labels            map[string]string
+		DeletionTimestamp string
+	}
+	Status struct {
+		Phase                                    string
+		InitContainerStatuses, ContainerStatuses []struct {
+			Name  string
+			Ready bool
+		}
+	}
+}
+
+// living are the pods of the namespace that nobody has deleted.
+func (e *env) living(ctx context.Context) ([]podState, error) {
+	out, err := e.Kubectl(ctx, "--namespace="+e.namespace, "get", "pods", "--output=json")
+	if err != nil {
+		return nil, err
+	}
+	var list struct{ Items []podState }
+	err = json.Unmarshal([]byte(out), &list)
+	return slices.DeleteFunc(list.Items, func(p podState) bool { return p.Metadata.DeletionTimestamp != "" }), err
 }
 
 // until repeats try until it succeeds.
@@ -220,7 +250,7 @@ func (e *env) explain(namespace string) {
 	for _, args := range [][]string{
 		{"get", "pods", "--output=wide"},
 		{"get", "events", "--sort-by=.lastTimestamp"},
-		{"logs", "--selector=", "--all-containers", "--prefix", "--tail=30", "--ignore-errors"},
+		{"logs", "--selector=!tulle.test/none", "--all-containers", "--prefix", "--tail=30", "--ignore-errors"},
 	} {
 		out, err := e.Kubectl(ctx, append(args, "--namespace="+namespace)...)
 		if err != nil {

@@ -27,7 +27,8 @@ var (
 // world is what all tests share.
 type world struct {
 	*cluster.Cluster
-	tulle string // the command line, as a file
+	tulle   string // the command line, as a file
+	version string // its own and its images'
 }
 
 // shared is set by TestMain before any test runs.
@@ -102,5 +103,9 @@ func begin(ctx context.Context, dir string) (*world, error) {
 	if err != nil {
 		return nil, errors.Join(err, c.Down(context.WithoutCancel(ctx)))
 	}
-	return &world{Cluster: c, tulle: tulle}, nil
+	version, err := exec.CommandContext(ctx, tulle, "version", "--client", "--short").Output()
+	if err != nil {
+		return nil, errors.Join(err, c.Down(context.WithoutCancel(ctx)))
+	}
+	return &world{Cluster: c, tulle: tulle, version: strings.TrimSpace(string(version))}, nil
 }

@@ -68,21 +68,22 @@ func shop(e *env) string {
 	return all.String()
 }
 
-var shopServices = []string{"web", "catalog", "cart", "store", "payments", "feed", "traffic"}
-
+// rolloutShop waits for every Deployment of the sample and of the test.
 func rolloutShop(e *env) {
 	e.t.Helper()
-	for _, name := range shopServices {
-		e.rollout("deployment/" + name)
+	names := strings.Fields(e.kubectl("get", "deployments", "--output=name"))
+	if len(names) < 8 {
+		e.t.Fatalf("the sample consists of %v only", names)
 	}
+	e.rollout(names...)
 }
 
 // shopInPlaintext shows that shopInMesh's capture would see what the sample says.
 func shopInPlaintext(e *env) {
+	e.kubectl("delete", "namespace/shop", "--ignore-not-found") // of an earlier run
 	e.apply(shop(e))
-	rolloutShop(e)
 	e.apply(shopper)
-	e.rollout("deployment/shopper")
+	rolloutShop(e)
 	head, metadata := "marker-plain-http", "marker-plain-grpc"
 	c := e.capture(head, metadata)
 	shopping(e, head, metadata)
@@ -152,14 +153,27 @@ func meshShop(e *env) {
 	e.kubectl("annotate", "namespace", "shop", "tulle.dev/inject=enabled")
 	e.kubectl("rollout", "restart", "deployment")
 	rolloutShop(e)
-	e.rollout("deployment/shopper")
-	for _, name := range append(shopServices, "shopper") {
-		const ready = `{range .items[*]}{.status.initContainerStatuses[?(@.name=="tulle-proxy")].ready} {.status.containerStatuses[0].ready};{end}`
-		got := e.kubectl("get", "pods", "--selector=app="+name, "--field-selector=status.phase=Running", "--output=jsonpath="+ready)
-		if got == "" || strings.Contains(got, "false") || strings.HasPrefix(got, " ") {
-			e.t.Errorf("%s: proxy and container ready: %q", name, got)
+	e.until(func(ctx context.Context) error {
+		pods, err := e.living(ctx)
+		for _, p := range pods {
+			if !meshed(p) {
+				return fmt.Errorf("pod %s has no proxy that is ready: %+v", p.Metadata.Name, p.Status)
+			}
 		}
+		return err
+	})
+}
+
+// meshed reports whether a pod has a proxy as a native sidecar, and is ready with it.
+func meshed(p podState) bool {
+	proxy := false
+	for _, c := range p.Status.InitContainerStatuses {
+		proxy = proxy || c.Name == "tulle-proxy" && c.Ready
 	}
+	for _, c := range p.Status.ContainerStatuses {
+		proxy = proxy && c.Ready
+	}
+	return proxy
 }
 
 func shopInMesh(e *env) {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"log"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -27,15 +29,24 @@ func original(ctx context.Context, address string) error {
 		if err != nil {
 			return closed(err)
 		}
-		destination, err := originalOf(c.(*net.TCPConn))
-		if err != nil {
-			log.Print(err)
-		}
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-		// What the client speaks is HTTP, so that anything can ask.
-		fmt.Fprintf(c, "HTTP/1.0 200 OK\r\n\r\n%s\n", destination)
-		c.Close()
+		go tell(c.(*net.TCPConn)) // ends by its deadline
 	}
+}
+
+// tell answers in HTTP, so that anything can ask.
+func tell(c *net.TCPConn) {
+	defer c.Close()
+	destination, err := originalOf(c)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	// A client takes an answer that comes before its question for a mistake.
+	if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+		return
+	}
+	fmt.Fprintf(c, "HTTP/1.0 200 OK\r\n\r\n%s\n", destination)
 }
 
 // originalOf asks the kernel's connection tracking (SO_ORIGINAL_DST, and its namesake for IPv6).
