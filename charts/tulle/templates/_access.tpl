@@ -8,17 +8,17 @@ identity:
     - apiGroups: [authentication.k8s.io]
       resources: [tokenreviews]
       verbs: [create]
-    # The trust bundle goes to every namespace with meshed pods: which have any, and the ConfigMap there.
+    # Who is certified must be a pod, and the trust bundle goes to every namespace with meshed pods.
     - apiGroups: [""]
       resources: [namespaces, pods]
-      verbs: [get, list, watch]
+      verbs: [list, watch]
     - apiGroups: [""]
       resources: [configmaps]
       verbs: [create]
     - apiGroups: [""]
       resources: [configmaps]
       resourceNames: [tulle-trust-bundle]
-      verbs: [get, list, watch, update, patch, delete]
+      verbs: [list, watch, update]
   own:
     - apiGroups: [""]
       resources: [secrets]
@@ -26,8 +26,8 @@ identity:
     - apiGroups: [""]
       resources: [secrets]
       resourceNames: [tulle-identity-root, tulle-identity-issuer]
-      verbs: [get, list, watch, update, patch]
-    # One replica at a time rotates and hands out the trust bundle.
+      verbs: [get, update]
+    # One replica at a time rotates and hands out the trust bundle; in the Lease they tell how far they are.
     - apiGroups: [coordination.k8s.io]
       resources: [leases]
       verbs: [create]
@@ -35,9 +35,6 @@ identity:
       resources: [leases]
       resourceNames: [tulle-identity]
       verbs: [get, update, patch]
-    - apiGroups: ["", events.k8s.io]
-      resources: [events]
-      verbs: [create, patch]
 destination:
   cluster:
     - apiGroups: [""]
