@@ -12,7 +12,7 @@ import (
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
 	"github.com/tulle-mesh/tulle/injector/config"
-	"github.com/tulle-mesh/tulle/injector/inject"
+	"github.com/tulle-mesh/tulle/injector/mark"
 	"github.com/tulle-mesh/tulle/internal/mesh"
 )
 
@@ -46,7 +46,7 @@ func Pod(o *corev1.Pod, trustDomain string) (*state.Workload, []status.Problem) 
 	for i := range o.Spec.InitContainers {
 		c := &o.Spec.InitContainers[i]
 		switch {
-		case c.Name == inject.InitContainer:
+		case c.Name == mark.InitContainer:
 			w.Skipped = p.skipped(c)
 		case c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways:
 			p.container(w, c)
@@ -57,10 +57,10 @@ func Pod(o *corev1.Pod, trustDomain string) (*state.Workload, []status.Problem) 
 
 // deploymentOf is what metrics say that a pod belongs to.
 func deploymentOf(o *corev1.Pod) string {
-	if d := o.Labels[inject.LabelDeployment]; d != "" {
+	if d := o.Labels[mark.Deployment]; d != "" {
 		return d
 	}
-	return inject.Owner(&o.ObjectMeta)
+	return mark.Owner(&o.ObjectMeta)
 }
 
 func (p *problems) podIPs(o *corev1.Pod) []netip.Addr {
@@ -79,7 +79,7 @@ func (p *problems) podIPs(o *corev1.Pod) []netip.Addr {
 
 // container takes a container's ports; the proxy's own are not the workload's.
 func (p *problems) container(w *state.Workload, c *corev1.Container) {
-	if c.Name == inject.ProxyContainer {
+	if c.Name == mark.ProxyContainer {
 		w.Proxied = true
 		return
 	}

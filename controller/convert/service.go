@@ -12,7 +12,7 @@ import (
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
 	"github.com/tulle-mesh/tulle/injector/config"
-	"github.com/tulle-mesh/tulle/injector/inject"
+	"github.com/tulle-mesh/tulle/injector/mark"
 )
 
 // Namespace makes the row of a Namespace, of one with a Broken problem too: where a last good state is
@@ -20,9 +20,9 @@ import (
 func Namespace(o *corev1.Namespace) (*state.Namespace, []status.Problem) {
 	var p problems
 	n := &state.Namespace{Name: o.Name, Rules: p.failClosed(o.Annotations)}
-	asked, said := o.Annotations[inject.AnnotationInject]
+	asked, said := o.Annotations[mark.Inject]
 	if !said {
-		asked = o.Labels[inject.AnnotationInject]
+		asked = o.Labels[mark.Inject]
 	}
 	n.Inject = asked == config.Enabled
 	return n, p

@@ -114,7 +114,7 @@ func TestEverySettingHasATestOfItsMistake(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range strings.Fields("workers cpu-request cpu-limit memory-request memory-limit opaque-ports skip-inbound-ports " +
+	for name := range strings.FieldsSeq("workers cpu-request cpu-limit memory-request memory-limit opaque-ports skip-inbound-ports " +
 		"skip-outbound-ports skip-subnets default-inbound-policy log-level log-format access-log detect timeouts drain native-sidecar " +
 		"await pre-stop proxy-image proxy-version trace-sampling tap") {
 		if !src[name] {

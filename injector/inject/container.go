@@ -211,7 +211,7 @@ func (b *builder) environment() []corev1.EnvVar {
 
 // drain is the pod's grace less what is slept before SIGTERM and 5 s (R11.2).
 func (b *builder) drain() time.Duration {
-	return max(time.Duration(b.grace()-b.sleep()-5), 1) * time.Second
+	return time.Duration(max(b.grace()-b.sleep()-5, 1)) * time.Second
 }
 
 // noToken keeps the admission of service accounts from mounting the pod's token for the Kubernetes API:

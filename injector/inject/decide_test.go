@@ -161,30 +161,6 @@ func TestABrokenRecordIsNamed(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
-	owned := func(kind, name string) metav1.ObjectMeta {
-		return metav1.ObjectMeta{
-			Name: "p", Labels: map[string]string{"pod-template-hash": "abc"},
-			OwnerReferences: []metav1.OwnerReference{{Kind: "Other", Name: "no"}, {Kind: kind, Name: name, Controller: new(true)}},
-		}
-	}
-	for _, c := range []struct {
-		m    metav1.ObjectMeta
-		want string
-	}{
-		{owned("ReplicaSet", "web-abc"), "web"},
-		{owned("StatefulSet", "db"), "db"},
-		{owned("Job", "report-29123456"), "report"},
-		{owned("Job", "migrate-2"), "migrate-2"},
-		{metav1.ObjectMeta{Name: "alone"}, "alone"},
-		{metav1.ObjectMeta{GenerateName: "many-"}, "many"},
-	} {
-		if got := inject.Owner(&c.m); got != c.want {
-			t.Errorf("%+v: %q, want %q", c.m, got, c.want)
-		}
-	}
-}
-
 func TestClusterOf(t *testing.T) {
 	for _, c := range []struct {
 		major, minor string

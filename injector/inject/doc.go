@@ -8,10 +8,12 @@
 // once gives, and a pod that an older version injected is injected anew.
 package inject
 
+import "github.com/tulle-mesh/tulle/injector/mark"
+
 // Names of what stands in an injected pod.
 const (
-	ProxyContainer = "tulle-proxy"
-	InitContainer  = "tulle-init"
+	ProxyContainer = mark.ProxyContainer
+	InitContainer  = mark.InitContainer
 	TokenVolume    = "tulle-identity-token"
 	TrustVolume    = "tulle-trust-bundle"
 	// NoTokenVolume is empty and stands where Kubernetes would mount a token for its API into every
@@ -19,15 +21,15 @@ const (
 	NoTokenVolume = "tulle-no-token"
 
 	// AnnotationInject, on pods and Namespaces as annotation or label, asks for a proxy (R13.1).
-	AnnotationInject = "tulle.dev/inject"
+	AnnotationInject = mark.Inject
 	// AnnotationInjected holds the version that injected the pod.
-	AnnotationInjected = "tulle.dev/injected"
+	AnnotationInjected = mark.Injected
 	// AnnotationOriginal holds what Uninject restores.
 	AnnotationOriginal = "tulle.dev/original"
 	// LabelProxy is "true" on pods with a proxy.
-	LabelProxy = "tulle.dev/proxy"
+	LabelProxy = mark.Proxy
 	// LabelDeployment names what the pod belongs to; metrics are labelled with it.
-	LabelDeployment = "tulle.dev/deployment"
+	LabelDeployment = mark.Deployment
 
 	// TrustConfigMap is mounted into every proxy; TrustKey is its only key.
 	TrustConfigMap = "tulle-trust-bundle"

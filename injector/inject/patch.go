@@ -106,8 +106,8 @@ func (d *differ) list(path string, a, b []any) bool {
 			return false
 		}
 	}
-	for i := len(a) - 1; i >= 0; i-- {
-		if indexOf(b, nameOf(a[i])) < 0 {
+	for i, x := range slices.Backward(a) {
+		if indexOf(b, nameOf(x)) < 0 {
 			d.add("remove", fmt.Sprintf("%s/%d", path, i), nil)
 		}
 	}

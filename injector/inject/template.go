@@ -1,12 +1,12 @@
 package inject
 
 import (
-	"strings"
-
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tulle-mesh/tulle/injector/mark"
 )
 
 // Template is the part of an object that pods are made of, in place: a change through it changes the object.
@@ -73,33 +73,5 @@ func (t Template) Set(s corev1.PodTemplateSpec) {
 	*t.Meta, *t.Spec = s.ObjectMeta, s.Spec
 }
 
-// Owner is what a pod belongs to, as metrics call it: the Deployment of a ReplicaSet, the CronJob of a
-// Job, the controller itself, or the pod. Both are found by how their controllers name what they make:
-// asking the API server would cost every admission a call.
-func Owner(m *metav1.ObjectMeta) string {
-	for _, o := range m.OwnerReferences {
-		if o.Controller == nil || !*o.Controller {
-			continue
-		}
-		switch o.Kind {
-		case "ReplicaSet":
-			if hash := m.Labels["pod-template-hash"]; hash != "" {
-				return strings.TrimSuffix(o.Name, "-"+hash)
-			}
-		case "Job":
-			if i := strings.LastIndexByte(o.Name, '-'); i > 0 && isScheduled(o.Name[i+1:]) {
-				return o.Name[:i]
-			}
-		}
-		return o.Name
-	}
-	if m.Name == "" {
-		return strings.TrimSuffix(m.GenerateName, "-")
-	}
-	return m.Name
-}
-
-// isScheduled recognises what CronJobs append: the minutes since 1970.
-func isScheduled(s string) bool {
-	return len(s) == 8 && strings.Trim(s, "0123456789") == ""
-}
+// Owner is what a pod belongs to, as metrics call it.
+func Owner(m *metav1.ObjectMeta) string { return mark.Owner(m) }

@@ -108,7 +108,7 @@ func (w *world) in(ns netns.NsHandle, uid int, f func()) {
 			return
 		}
 		if uid != 0 { // of this thread alone: it is what a socket's owner is taken from
-			unix.SetfsuidRetUid(uid) //nolint:errcheck // it tells the old one
+			unix.SetfsuidRetUid(uid)
 		}
 		f()
 	})

@@ -77,7 +77,7 @@ func step(d data, names []string, now time.Time) (out data, did string, err erro
 func (d data) certificate(cert, key string) (*tls.Certificate, error) {
 	c, err := tls.X509KeyPair(d[cert], d[key])
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", Secret, err)
+		return nil, fmt.Errorf("%s: %w", Secret, err)
 	}
 	return &c, nil
 }
@@ -135,7 +135,7 @@ func makePair(names []string, now time.Time) (cert, key, ca []byte, err error) {
 // serial is 127 random bits (RFC 5280, 4.1.2.2: positive, at most 20 bytes).
 func serial() *big.Int {
 	b := make([]byte, 16)
-	rand.Read(b) //nolint:errcheck // it never fails (crypto/rand, since Go 1.24)
+	rand.Read(b) // it never fails
 	b[0] &= 0x7f
 	return new(big.Int).SetBytes(b)
 }

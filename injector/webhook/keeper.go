@@ -140,7 +140,7 @@ func (k *keeper) secret(ctx context.Context) (data, error) {
 			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("Secret %s/%s is written by others all the time", k.namespace, Secret)
+	return nil, fmt.Errorf("secret %s/%s is written by others all the time", k.namespace, Secret)
 }
 
 // publish sets the caBundle of every webhook of ours where it differs.

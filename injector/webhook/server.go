@@ -88,7 +88,8 @@ func New(cfg Config) (*Server, error) {
 	s.mirror = &mirror{
 		client: cfg.Client, namespaces: namespaces.Lister(), counts: s.counts, log: cfg.Log.Named("mirror"), wake: make(chan struct{}, 1),
 	}
-	return s, s.watch(namespaces.Informer())
+	err := s.watch(namespaces.Informer())
+	return s, err
 }
 
 // watch connects what is watched with those who want to know. Single objects are watched by their names: no
@@ -134,8 +135,12 @@ func (s *Server) Run(ctx context.Context) error {
 	factories := append([]informers.SharedInformerFactory{s.cluster}, s.own...)
 	for _, f := range factories {
 		f.StartWithContext(ctx)
-		defer f.Shutdown() //nolint:revive // they end together, and Run waits for them
 	}
+	defer func() {
+		for _, f := range factories {
+			f.Shutdown() // waits
+		}
+	}()
 	g := &run.Group{}
 	g.Add("certificate", run.Func(s.keeper.run))
 	g.Add("version", run.Func(s.learn))

@@ -77,7 +77,7 @@ var bans = []ban{
 		from: []string{"controller/...", "destination/...", "identity/..."},
 		to:   []string{"injector/...", "viz/...", "cli/...", "internal/shop/...", "proxy/loop/...", "proxy/exchange/...", "proxy/wire/..."},
 		// Pure packages that say how an injected pod looks and what its annotations are called.
-		allowed: []string{"injector/config", "injector/inject", "injector/skip"},
+		allowed: []string{"injector/config", "injector/mark", "injector/skip"},
 		reason:  "a control plane service knows neither its users nor the data plane's inside",
 	},
 	{

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 var asked bool //nolint:gochecknoglobals // of the process, as built is
 
 var built = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // built once, never changed
-	dir, err := os.MkdirTemp("", "tulle-pod-") //nolint:usetesting // all tests use it, and another user must be able to
+	dir, err := os.MkdirTemp("", "tulle-pod-")
 	if err != nil {
 		return "", err
 	}

@@ -64,7 +64,9 @@ func TestHTTPIsAskedAsTheKubeletWould(t *testing.T) { // R9.3
 
 func TestTheApplicationsStatusIsPassedOn(t *testing.T) { // R9.3
 	mux := http.NewServeMux()
-	mux.HandleFunc("/503", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "warming up", 503) })
+	mux.HandleFunc("/503", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "warming up", http.StatusServiceUnavailable)
+	})
 	mux.HandleFunc("/here", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/503", http.StatusFound) })
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://elsewhere.invalid/", http.StatusFound)
