@@ -147,6 +147,7 @@ func (i *inbound) secured(err error) {
 	}
 	sess := i.c.Session()
 	i.client, i.peer = sess.Peer(), true
+	i.s.peerAt = i.s.now()
 	i.clientID = []byte(i.client)
 	if sess.ALPN() == hop.ALPNHTTP {
 		i.c.SetUserTimeout(3 * i.s.p.cfg.Timeouts.Ping)

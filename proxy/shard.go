@@ -47,6 +47,7 @@ type shard struct {
 	inbound    *mesh.InboundPolicy
 	audits     []*audit // in order; digests that are being compared
 	draining   bool
+	peerAt     mono.Time  // when a peer last came, or could have since the start
 	downSince  mono.Time  // when the stream to discovery ended, 0 while it is up
 	early      []*inbound // that came before the first inbound policy, in order
 	earlyTimer loop.Timer
@@ -71,6 +72,7 @@ func newShard(p *Proxy, w *loop.Worker) *shard {
 	s.env = &exchange.Env{Wire: s.wire, MaxInFlight: max(1, l.Requests/p.cfg.Workers), Refuse: s.refuse}
 	s.maxConns = max(1, l.Connections/p.cfg.Workers)
 	s.setParams()
+	s.peerAt = w.Now()
 	w.Arm(&s.sweep, w.Now().Add(sweepEvery), s, timerSweep)
 	return s
 }

@@ -155,3 +155,21 @@ func TestWhatIsKnownHoldsForADay(t *testing.T) {
 	w.run(23 * time.Hour)
 	served()
 }
+
+// R2.5: where a silent client may be a peer whose ClientHello is late, the application is not connected
+// to before a second is over. After ten minutes without a peer, silence is the server's cue again.
+func TestALateClientHelloIsWaitedFor(t *testing.T) {
+	w := newWorld(t, shapeIn, nil)
+	silent := w.dial()
+	w.run(800 * time.Millisecond)
+	w.noAccept()
+	w.run(200 * time.Millisecond)
+	w.accept().send("220 banner\n")
+	silent.expect("220 banner\n")
+
+	w.run(11 * time.Minute)
+	silent = w.dial()
+	w.run(20 * time.Millisecond)
+	w.accept().send("220 banner\n")
+	silent.expect("220 banner\n")
+}
