@@ -33,7 +33,9 @@ const register = 1
 
 // plan is the table's content. The first rule that matches decides.
 func plan(cfg Config) []chain {
-	in := []rule{{"from this pod itself", meta(expr.MetaKeyIIFNAME, ifname("lo")), 0}}
+	// What the pod sends to itself comes in over loopback and does not meet this chain: connection tracking
+	// knows it from the way out, and a connection's destination is translated once.
+	var in []rule
 	for _, p := range cfg.ProxyPorts {
 		in = append(in, rule{"the proxy's own port", port(skip.PortRange{From: p, To: p}), 0})
 	}
