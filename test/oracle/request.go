@@ -275,6 +275,14 @@ func (a *Attempt) Receive(p []byte) {
 	a.r.o.receive(a.r.ID, &a.req, p, "request")
 }
 
+// Enough says that the server has answered and wants no more of the request.
+func (a *Attempt) Enough() {
+	a.r.o.mu.Lock()
+	defer a.r.o.mu.Unlock()
+	a.refusedTunnel = true
+	a.finish()
+}
+
 // Received is how many bytes of the request's body have come.
 func (a *Attempt) Received() int64 {
 	a.r.o.mu.Lock()

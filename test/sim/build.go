@@ -96,6 +96,10 @@ func identity(role string, i int) mesh.Identity {
 	return mesh.NewIdentity("cluster.local", "sim", fmt.Sprintf("%s%d", role, i))
 }
 
+// longest is how long a request may take where that is limited; a tunnel may
+// take longer.
+const longest = 3 * time.Second
+
 // epoch is the wall clock when the simulated clock stands at zero.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -103,6 +107,9 @@ func (s *Sim) wall() time.Time { return epoch.Add(time.Duration(s.W.Now())) }
 
 func (s *Sim) build() {
 	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second}
+	if s.o.limits {
+		t.Header = longest / 2
+	}
 	for i := range s.o.servers {
 		v := &server{index: i}
 		v.half = half{s: s, name: fmt.Sprintf("s%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})), id: identity("server", i)}
@@ -129,6 +136,7 @@ func (s *Sim) build() {
 	}
 	if len(s.services) == 2 && s.one(3) && !s.o.script.Has(KindIdentity) {
 		s.Kinds.add(KindRoute)
+		s.separate()
 		s.services[0].weights = of(s, []uint32{1, 1}, []uint32{1, 1}, []uint32{1, 0}, []uint32{0, 1}, []uint32{3, 1})
 	}
 	for i := range s.o.clients {
@@ -210,6 +218,9 @@ func (s *Sim) policy(svc *service, port uint16) *mesh.TargetPolicy {
 			p.Routes = []mesh.Route{{Name: "sim/split"}}
 		}
 		p.Routes[0].Backends = append(p.Routes[0].Backends, mesh.Backend{Target: s.target(s.services[i], port), Weight: w})
+	}
+	if s.o.limits {
+		p.Timeouts.Request = longest
 	}
 	if port == portOpaque {
 		p.Protocol = mesh.ProtocolOpaque

@@ -56,19 +56,22 @@ type call struct {
 	chunk               int
 	gap                 time.Duration // between the pieces of bodies
 
-	abortAt             int64  // the client gives up after so many bytes of the request; negative: never
-	abortGot            int64  // or of the response
-	resetAt             int64  // the server breaks off after so many bytes of the response; negative: never
-	code                uint32 // of resets over HTTP/2
-	politely            bool   // who breaks off over HTTP/1 does so by a FIN: the framing tells
-	finLast             bool   // tunnels: the client ends its direction only after the server's has ended
-	eofFirst            bool   // tunnels: the server answers only after the client's direction has ended
-	lies                bool   // its application writes fields that are the mesh's
-	falseLength         int64  // HTTP/2: what the request announces is so much off
-	expect              bool   // the body waits for 100 Continue
-	close               bool   // the server closes its connection after the response
-	refuseAt            int64  // bytes of the request that come first
-	refuse              int    // HTTP/2: the server refuses it so many times
+	abortAt             int64         // the client gives up after so many bytes of the request; negative: never
+	abortGot            int64         // or of the response
+	resetAt             int64         // the server breaks off after so many bytes of the response; negative: never
+	code                uint32        // of resets over HTTP/2
+	politely            bool          // who breaks off over HTTP/1 does so by a FIN: the framing tells
+	finLast             bool          // tunnels: the client ends its direction only after the server's has ended
+	eofFirst            bool          // tunnels: the server answers only after the client's direction has ended
+	half                bool          // the client half-closes after its last request
+	slow                bool          // it takes long on purpose
+	patience            time.Duration // gRPC: its deadline; 0: none
+	lies                bool          // its application writes fields that are the mesh's
+	falseLength         int64         // HTTP/2: what the request announces is so much off
+	expect              bool          // the body waits for 100 Continue
+	close               bool          // the server closes its connection after the response
+	refuseAt            int64         // bytes of the request that come first
+	refuse              int           // HTTP/2: the server refuses it so many times
 	stallReq, stallResp stall
 
 	beganAt    oracle.Time
@@ -130,6 +133,9 @@ func (c *call) begin() {
 	}
 	if c.falseLength != 0 {
 		c.r.Excusef("its length is a lie")
+	}
+	if c.patience > 0 {
+		c.r.Excusef("it has a deadline")
 	}
 	if c.resetAt >= 0 {
 		c.r.Excusef("the server is told to break off")

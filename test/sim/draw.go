@@ -48,6 +48,9 @@ const (
 	KindRoute
 	KindContinue
 	KindLie
+	KindLimits
+	KindDeadline
+	KindTurnedAway
 	NumKinds
 )
 
@@ -57,6 +60,7 @@ var kindNames = [NumKinds]string{
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
+	"time limits", "grpc deadline", "early close",
 }
 
 // String names the kind.
@@ -80,6 +84,7 @@ type options struct {
 	discoveryDelay             time.Duration
 	linger, pace, goAwayWait   time.Duration
 	shortLeaf                  bool
+	limits                     bool // requests and heads have a time
 	protocols                  []protocol
 	sessions                   int
 	span                       time.Duration // in which sessions start
@@ -170,6 +175,10 @@ func (s *Sim) drawScript() {
 	if o.script.Has(KindRenewal) {
 		o.shortLeaf = o.tls
 		s.o.span = 200 * time.Millisecond
+	}
+	const slow = 1<<KindAbort | 1<<KindOrder | 1<<KindStale | 1<<KindKill | 1<<KindDelay | 1<<KindRenewal
+	if o.limits = o.script&slow == 0 && s.one(2); o.limits {
+		s.Kinds.add(KindLimits)
 	}
 	if o.script.Has(KindIdleClose) {
 		o.idleClose = of(s, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)

@@ -143,6 +143,9 @@ func (k *h1Client) sent(call *call) {
 		k.leave()
 		return
 	}
+	if call.half && len(k.calls) == 0 && len(k.waiting) > 0 && !k.waiting[0].upgrade {
+		k.e.CloseWrite() // it asks for nothing more
+	}
 	k.rest(0)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
@@ -197,6 +198,9 @@ func (k *h1Server) data(p []byte) {
 func (k *h1Server) end(trailers []field) {
 	k.gotAll = true
 	k.rd.hold = true
+	if k.a == nil {
+		return
+	}
 	k.a.Trailers(line(trailers, false))
 	k.a.End()
 	if !k.call.early {
@@ -313,7 +317,20 @@ func (k *h1Server) sentHead() {
 		}
 		return
 	}
+	if k.closing && !k.gotAll {
+		k.turnAway()
+		return
+	}
 	k.rest()
+}
+
+// turnAway ends a connection whose request was answered before it was whole: the
+// rest is thrown away for a while (RFC 9112, section 9.6).
+func (k *h1Server) turnAway() {
+	k.a.Enough()
+	k.a = nil
+	k.e.CloseWrite()
+	k.s.W.After(k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
 }
 
 // rest waits for the next request once this one is done with.

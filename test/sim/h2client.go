@@ -60,6 +60,9 @@ func (k *h2Client) send() {
 	if call.grpc {
 		fs = append(fs, field{"content-type", "application/grpc"}, field{"te", "trailers"})
 	}
+	if call.patience > 0 {
+		fs = append(fs, field{"grpc-timeout", strconv.Itoa(int(call.patience/time.Microsecond)) + "u"})
+	}
 	if call.reqFrame == framingLength && call.req > 0 || call.falseLength != 0 {
 		fs = append(fs, field{"content-length", strconv.FormatInt(call.req+call.falseLength, 10)})
 	}
@@ -162,6 +165,7 @@ func (k *h2Client) end(st *h2Stream) {
 	}
 	st.call.r.End()
 	k.s.note("end", uint64(st.call.r.ID))
+	k.s.inTime(st.call)
 	k.w.settled(st)
 	k.s.W.After(st.call.think, k.send)
 }
@@ -224,6 +228,16 @@ func (k *h2Client) lost(w *h2Wire, how string) {
 	w.streams = nil
 	if len(k.calls) > 0 {
 		k.s.W.After(k.s.upTo(k.s.o.pace), k.start)
+	}
+}
+
+// inTime holds that a gRPC deadline is kept (R4.7).
+func (s *Sim) inTime(c *call) {
+	if c.patience == 0 || c.direct != nil || s.o.script.Has(KindStall) || s.o.script.Has(KindDelay) || s.o.script.Has(KindOrder) {
+		return
+	}
+	if d := s.now() - c.beganAt; d > c.patience+20*time.Millisecond+s.grace {
+		s.O.Reportf(c.r.ID, "its deadline was %v, it took %v", c.patience, d)
 	}
 }
 

@@ -16,6 +16,13 @@ func (s *Sim) backends(svc *service) []*service {
 	return out
 }
 
+// separate gives the two services servers of their own, where there are enough.
+func (s *Sim) separate() {
+	if len(s.servers) > 1 {
+		s.services[0].servers, s.services[1].servers = s.servers[:1:1], s.servers[1:]
+	}
+}
+
 // split counts where a route sent a request, if that can be told.
 func (s *Sim) split(c *call, v *server) {
 	if c.svc.weights == nil || c.direct != nil || len(c.r.Servers()) > 0 {
@@ -30,8 +37,8 @@ func (s *Sim) split(c *call, v *server) {
 	}
 }
 
-// weighed holds that equal weights do not send all one way: of 30 requests that
-// happens once in a thousand million runs.
+// weighed holds that equal weights do not send all one way: of 24 requests that
+// happens once in ten million runs.
 func (s *Sim) weighed() {
 	w := s.services[0].weights
 	if w == nil || w[0] != w[1] || s.shaken() > 0 {
@@ -44,7 +51,7 @@ func (s *Sim) weighed() {
 			return
 		}
 	}
-	if a, b := s.routed[0], s.routed[1]; a+b >= 30 && (a == 0 || b == 0) {
+	if a, b := s.routed[0], s.routed[1]; a+b >= 24 && (a == 0 || b == 0) {
 		s.O.Reportf(0, "a route with equal weights sent %d requests to one backend and %d to the other", a, b)
 	}
 }

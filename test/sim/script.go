@@ -268,12 +268,17 @@ func (s *Sim) staleRow() {
 // finish.
 func (s *Sim) moveEndpoints() {
 	s.Kinds.add(KindEndpoints)
-	for range 1 + s.rng.IntN(2) {
+	n := 1 + s.rng.IntN(2)
+	for range n {
 		v := s.servers[s.rng.IntN(len(s.servers))]
 		s.at(func() {
 			s.everyRow(v, func(c *client, t mesh.Target, port uint16) {
-				c.d.change(t, nil, []netip.AddrPort{s.rowAddr(v, port)})
-				s.W.After(s.upTo(150*time.Millisecond), func() {
+				heard := c.d.change(t, nil, []netip.AddrPort{s.rowAddr(v, port)})
+				back := s.upTo(150 * time.Millisecond)
+				if n == 1 && !s.o.script.Has(KindDrain) { // nobody else brings it back
+					s.impostor(impostor{c, v, t, oracle.Time(heard) + s.grace, s.now() + back})
+				}
+				s.W.After(back, func() {
 					if !v.killed {
 						c.d.change(t, []mesh.Endpoint{s.row(v, port)}, nil)
 					}

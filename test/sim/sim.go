@@ -140,8 +140,8 @@ func (s *Sim) arrive(c *call, v *server) *oracle.Attempt {
 		s.Kinds.add(KindOutsider)
 	}
 	for _, w := range s.wrong {
-		if at := c.beganAt; w.c == c.c && w.v == v && w.t == s.target(c.svc, c.port) && at > w.from && s.now() < w.until {
-			s.O.Reportf(c.r.ID, "reached server %s, which is not who discovery said", v.name)
+		if at := c.beganAt; w.c == c.c && w.v == v && c.direct == nil && c.svc.weights == nil && w.t == s.target(c.svc, c.port) && at > w.from && s.now() < w.until {
+			s.O.Reportf(c.r.ID, "reached server %s, which discovery does not name for it", v.name)
 			break
 		}
 	}

@@ -24,6 +24,8 @@ func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
 	n := 1
 	switch {
 	case proto == protoTCP:
+	case svc.weights != nil && s.one(2):
+		n = 13
 	case s.one(3):
 		n = 1 + s.rng.IntN(12)
 	default:
@@ -137,6 +139,10 @@ func (s *Sim) drawH1(k *call) {
 		if s.one(3) {
 			k.method, k.status = "CONNECT", 200
 		}
+		if n := max(k.req, k.resp); s.o.limits && n > 100 && s.one(2) { // longer than a request may take
+			k.slow = true
+			k.gap, k.chunk = longest/10, int(n/30)
+		}
 		return
 	}
 	s.drawMethod(k)
@@ -158,6 +164,7 @@ func (s *Sim) drawH1(k *call) {
 	if k.respFrame == framingClose {
 		k.early = false
 	}
+	k.half = s.one(8)
 	if k.reqFrame == framingChunked && s.one(3) {
 		k.reqTrail = []field{{"X-Sum", "12"}, {"x-LAST", "34 56"}}
 	}
@@ -167,7 +174,10 @@ func (s *Sim) drawH1(k *call) {
 	if len(k.reqTrail)+len(k.respTrail) > 0 {
 		s.Kinds.add(KindTrailers)
 	}
-	k.close = !k.early && s.one(15)
+	k.close = s.one(15) || k.early && s.one(4)
+	if k.early && k.close {
+		s.Kinds.add(KindTurnedAway)
+	}
 	k.expect = k.req > 0 && !k.early && !k.old && s.one(6)
 	s.drawLies(k)
 }
@@ -178,6 +188,13 @@ func (s *Sim) drawH2(k *call) {
 	if s.one(3) {
 		s.Kinds.add(KindGRPC)
 		k.grpc, k.method, k.status = true, "POST", 200
+		if s.one(8) {
+			s.Kinds.add(KindDeadline)
+			k.patience = of(s, 5*time.Millisecond, 50*time.Millisecond)
+			if s.one(2) {
+				k.delay = 3 * k.patience
+			}
+		}
 		k.respTrail = []field{{"grpc-status", of(s, "0", "0", "0", "5")}, {"grpc-message", "fine"}}
 	} else {
 		if k.req > 0 && s.one(4) {
