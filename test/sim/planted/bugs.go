@@ -34,7 +34,7 @@ var bugs = []bug{
 	},
 	{
 		"a pooled connection reused before its response ended", "proxy/exchange/h1_client.go",
-		"	if k.respDone {\n		k.done()\n	}\n", "	k.done()\n",
+		"	if k.respDone { // the reset of another request would overtake what still leaves\n		k.respClose = true\n		k.done()\n	}\n", "	k.done()\n",
 	},
 	{
 		"trailers lost", "proxy/exchange/response.go",
