@@ -31,6 +31,7 @@ func every() map[string]Options {
 		"dev":         {Chart: Tulle, Profiles: []string{"dev"}},
 		"ha":          {Chart: Tulle, Profiles: []string{"ha"}},
 		"forbidden":   {Chart: Tulle, Set: []string{"controlPlane.sameNode=forbidden,image.pullSecrets[0].name=x"}},
+		"oldest":      {Chart: Tulle, Profiles: []string{"ha"}, KubeVersion: "v1.25.0-gke.1"},
 		"definitions": {Chart: CRDs},
 	}
 }
@@ -314,6 +315,31 @@ func TestOpaquePortsReachDestination(t *testing.T) {
 				if args := d.Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, want) {
 					t.Errorf("--set %s: arguments %v, want %s", set, args, want)
 				}
+			}
+		}
+	}
+}
+
+// TestGoKnowsItsLimit: the heap stays below what the kernel allows.
+func TestGoKnowsItsLimit(t *testing.T) {
+	for limit, want := range map[string]string{
+		"256Mi": "241591910", "1Gi": "966367641", "1.5Gi": "1449551462", "100M": "90000000", "134217728": "120795955", "": "",
+	} {
+		o := Options{Chart: Tulle}
+		if limit != "" {
+			o.Set = []string{"identity.resources.limits.memory=" + limit}
+		}
+		for _, one := range objects(t, o) {
+			d, ok := decoded(t, one).(*appsv1.Deployment)
+			if !ok || d.Name != "tulle-identity" {
+				continue
+			}
+			var got string
+			for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+				got += e.Name + "=" + e.Value
+			}
+			if want != "" && got != "GOMEMLIMIT="+want || want == "" && got != "" {
+				t.Errorf("limit %s: environment %q, want GOMEMLIMIT=%s", limit, got, want)
 			}
 		}
 	}

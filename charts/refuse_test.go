@@ -62,7 +62,7 @@ func TestMistakesInOptionsAreNamed(t *testing.T) {
 		{Options{Chart: Tulle, Profiles: []string{"prod"}}, `no profile "prod": there are default, dev, ha`},
 		{Options{Chart: CRDs, Profiles: []string{"ha"}}, `no profile "ha": there are default`},
 		{Options{Chart: Tulle, KubeVersion: "new"}, `version of Kubernetes "new"`},
-		{Options{Chart: Tulle, KubeVersion: "v1.20.0"}, "chart tulle wants Kubernetes >=1.28.0-0, the cluster is v1.20.0"},
+		{Options{Chart: Tulle, KubeVersion: "v1.20.0"}, "chart tulle wants Kubernetes >=1.25.0-0, the cluster is v1.20.0"},
 		{Options{Chart: Tulle, Set: []string{"a"}}, "--set a: key"},
 	} {
 		if _, err := Render(c.o); err == nil || !strings.Contains(err.Error(), c.want) {

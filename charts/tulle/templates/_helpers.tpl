@@ -27,6 +27,13 @@ app.kubernetes.io/component: {{ .component }}
 {{ .service }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}.:{{ .port }}
 {{- end -}}
 
+{{/* Nine tenths of an amount of memory, 256Mi, in bytes: what Go's heap may grow to before the kernel ends the process. */}}
+{{- define "tulle.heap" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9.]+" (toString .) -}}
+{{- mulf (float64 $number) (get $units (trimPrefix $number (toString .))) 0.9 | floor | int64 -}}
+{{- end -}}
+
 {{/* YAML of what .values has that .defaults has not. Compared as JSON: 1 of a file and 1 of --set are two types. */}}
 {{- define "tulle.changed" -}}
 {{- $out := dict -}}

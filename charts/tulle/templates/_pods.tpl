@@ -64,6 +64,11 @@ spec:
             - --log-level={{ $cp.logLevel }}
             - --log-format={{ $cp.logFormat }}
             - --admin-listen=:9990
+          {{- with dig "limits" "memory" "" .resources }}
+          env:
+            - name: GOMEMLIMIT
+              value: {{ include "tulle.heap" . | quote }}
+          {{- end }}
           ports:
             {{- toYaml .ports | nindent 12 }}
             - name: admin
