@@ -22,6 +22,8 @@ type pacer struct {
 	stopAt int64
 	stop   func()
 	done   func()
+	// sent, if there is one, is told how far it came.
+	sent *int64
 
 	off     int64
 	waiting bool // for the connection to drain
@@ -44,6 +46,9 @@ func (p *pacer) step() {
 		b := make([]byte, n)
 		p.fill(b, p.off)
 		p.off += n
+		if p.sent != nil {
+			*p.sent = p.off
+		}
 		if p.wrap != nil {
 			b = p.wrap(p.buf[:0], b)
 			p.buf = b

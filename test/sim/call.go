@@ -63,6 +63,7 @@ type call struct {
 	politely            bool          // who breaks off over HTTP/1 does so by a FIN: the framing tells
 	finLast             bool          // tunnels: the client ends its direction only after the server's has ended
 	eofFirst            bool          // tunnels: the server answers only after the client's direction has ended
+	heavy               bool          // a long body whose reader stops early on
 	half                bool          // the client half-closes after its last request
 	slow                bool          // it takes long on purpose
 	patience            time.Duration // gRPC: its deadline; 0: none
@@ -75,6 +76,8 @@ type call struct {
 	stallReq, stallResp stall
 
 	beganAt    oracle.Time
+	sentReq    int64 // how far the bodies came at their senders
+	sentResp   int64
 	excuse     string // for failing
 	sentCode   uint32 // of the client's reset
 	broken     bool   // the server has reset it

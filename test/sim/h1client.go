@@ -119,7 +119,7 @@ func (k *h1Client) send() {
 func (k *h1Client) stream(call *call) {
 	e := k.e
 	k.body = &pacer{
-		s: k.s, e: e, fill: call.r.Fill, total: call.req, chunk: call.chunk, gap: call.gap, stopAt: call.abortAt,
+		s: k.s, e: e, fill: call.r.Fill, total: call.req, chunk: call.chunk, gap: call.gap, stopAt: call.abortAt, sent: &call.sentReq,
 		stop: func() { k.abort(call) },
 		done: func() { k.sent(call) },
 	}
@@ -264,7 +264,7 @@ func (k *h1Client) data(p []byte) {
 	call.r.Receive(p)
 	if st := &call.stallResp; st.at >= 0 {
 		if st.at -= int64(len(p)); st.at < 0 {
-			k.s.stalled(k.e, st.d)
+			k.s.stalled(k.e, call, st)
 		}
 	}
 	if call.abortGot >= 0 {

@@ -190,7 +190,7 @@ func (k *h1Server) data(p []byte) {
 	k.a.Receive(p)
 	if st := &k.call.stallReq; st.at >= 0 {
 		if st.at -= int64(len(p)); st.at < 0 {
-			k.s.stalled(k.e, st.d)
+			k.s.stalled(k.e, k.call, st)
 		}
 	}
 }
@@ -282,7 +282,7 @@ func (k *h1Server) respond() {
 func (k *h1Server) stream() {
 	call := k.call
 	k.body = &pacer{
-		s: k.s, e: k.e, fill: k.a.Fill, total: k.length(), chunk: call.chunk, gap: call.gap, stopAt: call.resetAt,
+		s: k.s, e: k.e, fill: k.a.Fill, total: k.length(), chunk: call.chunk, gap: call.gap, stopAt: call.resetAt, sent: &call.sentResp,
 		stop: k.breakOff, done: k.sent,
 	}
 	if call.respFrame == framingChunked && !call.upgrade {

@@ -74,6 +74,7 @@ type h2Stream struct {
 	resting    bool
 	trailers   []field
 	done       func()
+	sent       *int64 // is told how far the body came
 	body       func() // of a client that waits for 100 Continue
 	chunk      int
 	call       *call
@@ -277,6 +278,7 @@ func (w *h2Wire) hold(st *h2Stream, s *stall, n int) {
 	st.holding = true
 	w.holding = w.s.one(2)
 	w.s.W.After(s.d, func() {
+		w.s.held(st.call, s, w.window)
 		st.holding, w.holding = false, false
 		w.grantConn()
 		w.grant(st)
@@ -368,6 +370,9 @@ func (w *h2Wire) piece(st *h2Stream) bool {
 		p := make([]byte, n)
 		st.fill(p, st.off)
 		st.off += n
+		if st.sent != nil {
+			*st.sent = st.off
+		}
 		st.credit -= n
 		w.connCredit -= n
 		must(w.fr.WriteData(st.id, last && st.stopAt < 0 && len(st.trailers) == 0 && w.s.even(st), p))

@@ -79,7 +79,7 @@ func (k *h2Client) send() {
 		k.w.flush()
 		return
 	}
-	st.fill, st.stopAt = call.r.Fill, call.abortAt
+	st.fill, st.stopAt, st.sent = call.r.Fill, call.abortAt, &call.sentReq
 	st.stop = func() { k.abort(st) }
 	st.body = func() {
 		st.body = nil

@@ -181,7 +181,7 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 	if status == call.status {
 		st.stopAt = call.resetAt
 	}
-	st.stop = func() { k.breakOff(st) }
+	st.stop, st.sent = func() { k.breakOff(st) }, &call.sentResp
 	if len(trailers) > 0 {
 		trailers = call.lieTrail(trailers)
 	}

@@ -124,10 +124,30 @@ func (s *Sim) now() oracle.Time { return oracle.Time(s.W.Now()) }
 func (s *Sim) opened(*simnet.Endpoint) {}
 
 // stalled stops a peer's reading for a while.
-func (s *Sim) stalled(e *simnet.Endpoint, d time.Duration) {
+func (s *Sim) stalled(e *simnet.Endpoint, c *call, st *stall) {
 	s.Kinds.add(KindStall)
 	e.Pause()
-	s.W.After(d, e.Resume)
+	s.W.After(st.d, func() {
+		s.held(c, st, 0)
+		e.Resume()
+	})
+}
+
+// held holds that a reader that stands still stops its sender (R4.2): what is
+// between them is bounded by the buffers of three connections and two proxies,
+// and by the window that an HTTP/2 reader gave.
+func (s *Sim) held(c *call, st *stall, window int64) {
+	if !c.heavy {
+		return
+	}
+	sent := c.sentReq
+	if st == &c.stallResp {
+		sent = c.sentResp
+	}
+	const proxies = 2 * (256<<10 + 64<<10 + 64<<10)
+	if most := window + heavyStall + proxies + 3*int64(s.o.weather.SendBuffer+s.o.weather.ReceiveBuffer); sent > most {
+		s.O.Reportf(c.r.ID, "%d bytes were sent to a reader that stood still within the first %d", sent, heavyStall)
+	}
 }
 
 // arrive notes that call reached v.

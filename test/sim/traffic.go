@@ -216,6 +216,33 @@ func (s *Sim) drawH2(k *call) {
 	}
 }
 
+// A heavy body, and where its reader stops.
+const (
+	heavy      = 3 << 19
+	heavyStall = 64 << 10
+)
+
+// makeHeavy has a long body meet a reader that stops early on; false where the
+// call cannot have one, or buffers hide it.
+func (s *Sim) makeHeavy(k *call) bool {
+	buffers := s.o.weather.SendBuffer + s.o.weather.ReceiveBuffer
+	switch {
+	case buffers == 0 || buffers > 32<<10 || k.method == "HEAD" || k.abortAt >= 0 || k.abortGot >= 0 || k.resetAt >= 0 || k.eofFirst:
+		return false
+	}
+	st := stall{s.rng.Int64N(heavyStall), 500 * time.Millisecond}
+	switch {
+	case k.resp > 0:
+		k.resp, k.stallResp = heavy, st
+	case k.req > 0 && k.falseLength == 0:
+		k.req, k.stallReq = heavy, st
+	default:
+		return false
+	}
+	k.heavy, k.gap, k.chunk = true, 0, 60<<10
+	return true
+}
+
 // drawLies has an application write what only the mesh may.
 func (s *Sim) drawLies(k *call) {
 	if k.lies = s.one(6); k.lies {
@@ -251,6 +278,9 @@ func (s *Sim) drawTrouble(k *call) {
 		k.resetAt = part(k.resp)
 	}
 	k.politely = k.proto == protoH1 && !k.upgrade && k.respFrame != framingClose && s.one(2)
+	if has(KindStall) && has(KindLarge) && s.one(3) && s.makeHeavy(k) {
+		return
+	}
 	if has(KindStall) && s.one(2) {
 		d := 20*time.Millisecond + s.upTo(300*time.Millisecond)
 		if k.req > 2000 && s.one(2) {

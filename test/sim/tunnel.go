@@ -74,7 +74,7 @@ func (k *tunnelClient) speak() {
 	k.e.Write(b[:])
 	k.body = &pacer{
 		s: k.s, e: k.e, fill: k.call.r.Fill, total: k.call.req, chunk: k.call.chunk, gap: k.call.gap,
-		stopAt: k.call.abortAt, stop: k.abort, done: k.wrote,
+		sent: &k.call.sentReq, stopAt: k.call.abortAt, stop: k.abort, done: k.wrote,
 	}
 	k.body.step()
 }
@@ -113,7 +113,7 @@ func (k *tunnelClient) received(p []byte) {
 	call.r.Receive(p)
 	if st := &call.stallResp; st.at >= 0 {
 		if st.at -= int64(len(p)); st.at < 0 {
-			k.s.stalled(k.e, st.d)
+			k.s.stalled(k.e, call, st)
 		}
 	}
 	if call.abortGot >= 0 {
@@ -192,7 +192,7 @@ func (k *tunnelServer) received(p []byte) {
 	k.a.Receive(p)
 	if st := &k.call.stallReq; st.at >= 0 {
 		if st.at -= int64(len(p)); st.at < 0 {
-			k.s.stalled(k.e, st.d)
+			k.s.stalled(k.e, k.call, st)
 		}
 	}
 }
@@ -224,7 +224,7 @@ func (k *tunnelServer) respond() {
 	}
 	k.body = &pacer{
 		s: k.s, e: k.e, fill: k.a.Fill, total: k.call.resp, chunk: k.call.chunk, gap: k.call.gap,
-		stopAt: k.call.resetAt, stop: k.breakOff,
+		sent: &k.call.sentResp, stopAt: k.call.resetAt, stop: k.breakOff,
 		done: func() {
 			k.sent = true
 			k.a.SentEnd()
