@@ -130,7 +130,11 @@ func (b *bundle) collect(ctx context.Context) {
 	pods, err := mesh.ControlPods(ctx, b.k, "")
 	b.note("pods of the control plane", err)
 	for i := range pods {
-		b.pod(ctx, &pods[i], pods[i].Spec.Containers[0].Name, mesh.ControllerAdmin, []string{"/ready", "/metrics", "/debug/state", "/debug/streams", "/debug/reports"})
+		paths := []string{"/ready", "/metrics"}
+		if mesh.DeploymentOf(&pods[i]) == mesh.Destination {
+			paths = append(paths, "/debug/state", "/debug/streams", "/debug/reports")
+		}
+		b.pod(ctx, &pods[i], pods[i].Spec.Containers[0].Name, mesh.ControllerAdmin, paths)
 	}
 	if b.shop != "" {
 		pods, err := mesh.Pods(ctx, b.k, b.shop)
@@ -221,7 +225,10 @@ func (b *bundle) pod(ctx context.Context, p *corev1.Pod, container string, port 
 	}
 	for _, at := range paths {
 		raw, err := b.k.Get(ctx, cluster.Ask{Namespace: p.Namespace, Pod: p.Name, Port: port, Path: at})
-		b.add(path.Join(p.Namespace, "pods", p.Name, path.Base(at)+".txt"), redactJSON(raw), err)
+		if at != "/metrics" { // whose labels are few and known (R12.2)
+			raw = redactJSON(raw)
+		}
+		b.add(path.Join(p.Namespace, "pods", p.Name, path.Base(at)+".txt"), raw, err)
 	}
 }
 

@@ -32,8 +32,17 @@ func redactText(s string) string {
 	s = bearer.ReplaceAllString(s, "$1 "+redacted)
 	s = userinfo.ReplaceAllString(s, "${1}"+redacted+"@")
 	s = query.ReplaceAllString(s, "${1}"+redacted)
-	return assigned.ReplaceAllString(s, "${1}"+redacted)
+	return assigned.ReplaceAllStringFunc(s, func(m string) string {
+		parts := assigned.FindStringSubmatch(m)
+		if place.MatchString(parts[1]) {
+			return m
+		}
+		return parts[1] + redacted
+	})
 }
+
+// place tells settings that say where a secret is, and not what.
+var place = regexp.MustCompile(`(?i)(file|path|dir|name|audience|lifetime|seconds)["']?\s*[=:]\s*$`)
 
 // redactObject takes out of an object what it must not tell: data of Secrets, values of the environment
 // and annotations with telling names, what kubectl applied last, who manages which field.

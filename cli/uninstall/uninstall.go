@@ -4,10 +4,12 @@ package uninstall
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tulle-mesh/tulle/cli/cluster"
 	"github.com/tulle-mesh/tulle/cli/console"
@@ -20,8 +22,8 @@ type options struct {
 	*cluster.Access
 	con *console.Console
 
-	force  bool
-	format console.Format
+	force, keep bool
+	format      console.Format
 }
 
 // New makes the command.
@@ -30,14 +32,16 @@ func New(a *cluster.Access, con *console.Console) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Print all that the cluster has of Tulle, for kubectl delete -f -",
-		Long: "uninstall finds what is labelled " + manifest.PartOf + " in every group that the cluster serves, the\n" +
-			"definitions and with them your policies included, and the trust bundles of other namespaces.\n" +
+		Long: "uninstall finds what is labelled " + manifest.PartOf + " in every group that the cluster serves, and the trust\n" +
+			"bundles of other namespaces. The definitions that Tulle brought, the Gateway API's included, are among it; your\n" +
+			"policies and routes go with them (--keep-crds).\n" +
 			"It refuses while pods have a proxy: they would run on until their certificates expire, and then not at all.",
 		Example: "  kubectl get deploy -n shop -o yaml | tulle uninject - | kubectl apply -f -\n" +
 			"  tulle uninstall | kubectl delete -f -",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	c.Flags().BoolVar(&o.force, "force", false, "print although pods still have a proxy")
+	c.Flags().BoolVar(&o.keep, "keep-crds", false, "leave the definitions, and with them your policies and routes")
 	console.Flag(c, &o.format, console.YAML, console.JSON)
 	return c
 }
@@ -64,6 +68,9 @@ func (o *options) run(ctx context.Context) error {
 	if len(all) == 0 {
 		fmt.Fprintln(o.con.Err, "the cluster has nothing of Tulle")
 		return nil
+	}
+	if o.keep {
+		all = slices.DeleteFunc(all, func(o unstructured.Unstructured) bool { return o.GetKind() == "CustomResourceDefinition" })
 	}
 	manifest.SortForDeletion(all)
 	return manifest.PrintNames(o.con, o.format, all)
