@@ -51,6 +51,7 @@ const (
 	KindLimits
 	KindDeadline
 	KindTurnedAway
+	KindConnect
 	NumKinds
 )
 
@@ -60,7 +61,7 @@ var kindNames = [NumKinds]string{
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
-	"time limits", "grpc deadline", "early close",
+	"time limits", "grpc deadline", "early close", "connect over http/2",
 }
 
 // String names the kind.

@@ -346,6 +346,11 @@ func (k *h1Client) failed(how string) {
 		if k.closing || k.early && k.gotEOF {
 			k.waiting[0].r.Excusef("the connection was to close after an earlier response")
 		}
+		for _, c := range k.waiting[1:] {
+			if c.resetAt >= 0 { // a reset overtakes what was sent before it
+				k.waiting[0].r.Excusef("a request behind it was broken off")
+			}
+		}
 		k.waiting[0].r.Cut(how)
 		k.waiting = k.waiting[1:]
 	}

@@ -71,7 +71,10 @@ func (k *h2Client) send() {
 	}
 	call.reqFields = fs
 	all := append([]field{{":method", call.method}, {":scheme", "http"}, {":authority", "sim"}, {":path", call.path()}, {"tulle-client-id", "liar"}}, fs...)
-	none := call.req == 0 && len(call.reqTrail) == 0 && call.abortAt < 0
+	if call.upgrade {
+		all = append([]field{{":method", "CONNECT"}, {":authority", "sim:80"}, {"tulle-client-id", "liar"}}, fs...)
+	}
+	none := call.req == 0 && len(call.reqTrail) == 0 && call.abortAt < 0 && !call.upgrade
 	k.w.sendHead(st.id, all, none)
 	if none {
 		st.sentEnd = true
@@ -88,7 +91,7 @@ func (k *h2Client) send() {
 			k.s.W.After(call.think, k.maybeClose) // the response may be long there
 		})
 	}
-	if call.expect {
+	if call.expect || call.upgrade {
 		k.w.flush()
 		return
 	}
@@ -138,6 +141,8 @@ func (k *h2Client) head(st *h2Stream, _ uint32, fs []field, end bool) {
 	}
 	if end {
 		k.end(st)
+	} else if call.upgrade && status == 200 && st.body != nil {
+		st.body()
 	}
 }
 
@@ -160,7 +165,7 @@ func (k *h2Client) end(st *h2Stream) {
 	if st.body != nil { // nobody asked for it
 		k.w.rst(st, 0)
 	}
-	if st.call.early {
+	if !st.sentEnd {
 		k.past = append(k.past, st.call)
 	}
 	st.call.r.End()
@@ -172,7 +177,7 @@ func (k *h2Client) end(st *h2Stream) {
 
 func (k *h2Client) reset(st *h2Stream, code uint32) {
 	call := st.call
-	if st.gotEnd && code == 0 { // the rest of the request has no taker (RFC 9113, 8.1)
+	if st.gotEnd && code == 0 && !call.upgrade { // the rest of the request has no taker (RFC 9113, 8.1)
 		k.later()
 		return
 	}

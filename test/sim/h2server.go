@@ -20,6 +20,7 @@ type h2Server struct {
 type served struct {
 	a     *oracle.Attempt
 	began bool
+	body  func() // of a tunnel whose server waits for the client's end
 }
 
 func newH2Server(c *appConn) *h2Server {
@@ -70,7 +71,7 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	case k.v.bad == badReset:
 		k.breakOff(st)
 		return
-	case call.early:
+	case call.early, call.upgrade:
 		k.later(st)
 	case call.expect:
 		k.w.sendHead(st.id, []field{{":status", "100"}, {"x-oracle-id", call.number()}}, false)
@@ -90,7 +91,11 @@ func (k *h2Server) refuse(st *h2Stream) {
 }
 
 func (k *h2Server) checkHead(call *call, fs []field) {
-	if len(fs) < 4 || get(fs, ":method") != call.method || get(fs, ":path") != call.path() || get(fs, ":authority") != "sim" || get(fs, ":scheme") != "http" {
+	if call.upgrade {
+		if get(fs, ":method") != "CONNECT" || get(fs, ":authority") != "sim:80" || get(fs, ":path") != "" {
+			k.s.O.Reportf(call.r.ID, "server %s got %v", k.v.name, fs)
+		}
+	} else if len(fs) < 4 || get(fs, ":method") != call.method || get(fs, ":path") != call.path() || get(fs, ":authority") != "sim" || get(fs, ":scheme") != "http" {
 		k.s.O.Reportf(call.r.ID, "server %s got %v", k.v.name, fs[:min(len(fs), 4)])
 	}
 	var got []field
@@ -122,7 +127,10 @@ func (k *h2Server) end(st *h2Stream) {
 		k.s.O.Reportf(st.call.r.ID, "its body is not as long as its head said, but ended cleanly")
 	}
 	x.a.End()
-	if !st.call.early {
+	switch {
+	case x.body != nil:
+		x.body()
+	case !st.call.early && !st.call.upgrade:
 		k.later(st)
 	}
 	k.settled(st)
@@ -170,7 +178,11 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 	call.respFields = fs
 	x.a.Answer(status, length, line(trailers, true))
 	all := call.lie(append([]field{{":status", strconv.Itoa(status)}}, fs...))
-	end := length == 0 && len(trailers) == 0 && (bare || call.chunk%200 != 0)
+	tunnel := call.upgrade && status == call.status
+	if call.upgrade && !tunnel {
+		x.a.NoTunnel()
+	}
+	end := length == 0 && len(trailers) == 0 && (bare || call.chunk%200 != 0) && !tunnel
 	k.w.sendHead(st.id, all, end)
 	if end {
 		st.sentEnd = true
@@ -185,7 +197,15 @@ func (k *h2Server) respond(st *h2Stream, x *served) {
 	if len(trailers) > 0 {
 		trailers = call.lieTrail(trailers)
 	}
-	k.w.sendBody(st, length, trailers, func() { k.sent(st, x) })
+	x.body = func() {
+		x.body = nil
+		k.w.sendBody(st, length, trailers, func() { k.sent(st, x) })
+	}
+	if tunnel && call.eofFirst && !st.gotEnd {
+		k.w.flush()
+		return
+	}
+	x.body()
 }
 
 func (k *h2Server) sent(st *h2Stream, x *served) {

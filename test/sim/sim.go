@@ -91,7 +91,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	s.W.Run(s.W.Now().Add(cooling))
 	s.leaks()
 	s.weighed()
-	if s.Seed%4 == 0 { // gathering takes its time
+	if s.Seed%6 == 0 { // gathering takes its time
 		s.numbers()
 	}
 	s.counted()

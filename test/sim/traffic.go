@@ -183,8 +183,13 @@ func (s *Sim) drawH1(k *call) {
 }
 
 func (s *Sim) drawH2(k *call) {
-	s.drawMethod(k)
 	k.code = of[uint32](s, 8, 2, 11)
+	if s.one(10) {
+		s.Kinds.add(KindConnect)
+		k.upgrade, k.method, k.status, k.eofFirst = true, "CONNECT", 200, s.one(3)
+		return
+	}
+	s.drawMethod(k)
 	if s.one(3) {
 		s.Kinds.add(KindGRPC)
 		k.grpc, k.method, k.status = true, "POST", 200
@@ -291,7 +296,7 @@ func (s *Sim) drawTrouble(k *call) {
 	}
 	if has(KindRefuse) && k.proto == protoH2 && s.one(3) {
 		k.refuse = 1
-		if k.req > 0 && !k.early && s.one(2) { // later than a proxy keeps the body, perhaps
+		if k.req > 0 && !k.early && !k.upgrade && s.one(2) { // later than a proxy keeps the body, perhaps
 			k.refuseAt = part(k.req)
 			if k.req > kept { // more may have been sent than is kept (R7.1)
 				k.excuse = "refused after more than is kept"
