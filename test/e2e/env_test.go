@@ -93,6 +93,16 @@ func (e *env) apply(yaml string) {
 	}
 }
 
+// applyNamed applies manifests that name their namespaces.
+func (e *env) applyNamed(yaml string) {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	if err := e.Apply(ctx, yaml); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 // rollout waits for Deployments, StatefulSets and DaemonSets (KIND/NAME), pods and Jobs.
 func (e *env) rollout(names ...string) {
 	e.t.Helper()
@@ -241,6 +251,36 @@ func (e *env) mustTulle(args ...string) string {
 		e.t.Fatalf("tulle %s: exit status %d\n%s%s", strings.Join(args, " "), s.status, s.stdout, s.stderr)
 	}
 	return s.stdout
+}
+
+// installed reports whether the cluster has a control plane.
+func (e *env) installed() bool {
+	e.t.Helper()
+	return e.kubectl("--namespace=tulle", "get", "deployment/tulle-injector", "--ignore-not-found", "--output=name") != ""
+}
+
+// mesh installs the mesh, for tests that stand on it, unless it is there.
+func (e *env) mesh() {
+	e.t.Helper()
+	if e.installed() {
+		return
+	}
+	e.applyNamed(e.mustTulle("install", "--crds"))
+	e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	e.applyNamed(e.mustTulle("install"))
+	e.mustTulle("check", "--wait", "90s")
+}
+
+// delete deletes what manifests name, and waits for its end.
+func (e *env) delete(yaml string) {
+	e.t.Helper()
+	ctx, stop := e.ctx()
+	defer stop()
+	cmd := e.Command(ctx, "delete", "--ignore-not-found", "-f", "-")
+	cmd.Stdin = strings.NewReader(yaml)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.t.Fatalf("kubectl delete: %v\n%s", err, out)
+	}
 }
 
 // explain writes down what a failed test's namespace looked like.

@@ -62,7 +62,14 @@ func run(m *testing.M) int {
 		return 1
 	}
 	shared = w
+	undisturbed := context.AfterFunc(ctx, func() { // an interrupt
+		_ = w.Down(context.WithoutCancel(ctx))
+		os.Exit(1)
+	})
 	status := m.Run()
+	if !undisturbed() {
+		select {} // it is on its way
+	}
 	if status != 0 {
 		err := errors.Join(os.RemoveAll(*logs), w.Logs(*logs))
 		fmt.Fprintf(os.Stderr, "the nodes' logs are in %s (%v)\n", *logs, err)

@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestInjectOnTheCommandLine puts workloads into the mesh without touching their namespace:
+// kubectl get -o yaml | tulle inject - | kubectl apply -f -, and out of it again.
+func TestInjectOnTheCommandLine(t *testing.T) {
+	e := setup(t)
+	e.mesh()
+	e.apply(pair)
+	e.rollout("deployment/server", "deployment/client")
+	e.pipe("inject", "-")
+	e.rollout("deployment/server", "deployment/client")
+	e.until(func(ctx context.Context) error { return e.allMeshed(ctx, true) })
+
+	c := e.capture("marker-injected-by-hand")
+	e.until(e.asks("http://server/marker-injected-by-hand"))
+	c.none()
+	e.counted("app=server", "request_total{", `direction="inbound"`, `tls="true"`,
+		fmt.Sprintf(`client_id="spiffe://cluster.local/ns/%s/sa/default"`, e.namespace))
+
+	e.pipe("uninject", "-")
+	e.rollout("deployment/server", "deployment/client")
+	e.until(func(ctx context.Context) error { return e.allMeshed(ctx, false) })
+	e.until(e.asks("http://server/"))
+}
+
+// pipe has tulle change the namespace's Deployments.
+func (e *env) pipe(args ...string) {
+	e.t.Helper()
+	s := e.runTulle(e.kubectl("get", "deployments", "--output=yaml"), args...)
+	if s.status != 0 {
+		e.t.Fatalf("tulle %s: exit status %d\n%s", strings.Join(args, " "), s.status, s.stderr)
+	}
+	e.apply(s.stdout)
+}
+
+// allMeshed is nil when every pod of the namespace has a proxy, or none has.
+func (e *env) allMeshed(ctx context.Context, want bool) error {
+	pods, err := e.living(ctx)
+	for _, p := range pods {
+		if meshed(p) != want {
+			return fmt.Errorf("pod %s: has a proxy and is ready with it: %t: %+v", p.Metadata.Name, !want, p.Status)
+		}
+	}
+	return err
+}
+
+// asks has the client ask url.
+func (e *env) asks(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		out, err := e.Kubectl(ctx, "--namespace="+e.namespace, "exec", "deployment/client", "--container=client", "--", "/app", "get", url)
+		if err == nil && !strings.HasPrefix(out, "200\n") {
+			err = fmt.Errorf("%s answered %q", url, out)
+		}
+		return err
+	}
+}
+
+const pair = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  selector: {matchLabels: {app: server}}
+  template:
+    metadata: {labels: {app: server}}
+    spec:
+      nodeName: n2
+      terminationGracePeriodSeconds: 1
+      containers: [{name: server, image: "tulle.test/tools:1", args: [serve, ":8080"], readinessProbe: {periodSeconds: 1, httpGet: {path: /, port: 8080}}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client}
+spec:
+  selector: {matchLabels: {app: client}}
+  template:
+    metadata: {labels: {app: client}}
+    spec:
+      nodeName: n1
+      terminationGracePeriodSeconds: 1
+      containers: [{name: client, image: "tulle.test/tools:1", args: [sleep]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec: {selector: {app: server}, ports: [{port: 80, targetPort: 8080}]}
+`
