@@ -195,7 +195,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"neither identity nor destination": {},
 		"a listener and a state directory": {Identity: &IdentityConfig{}},
 		"a listener and a source":          {Destination: &DestinationConfig{}},
-		"want kubernetes or files:DIR":                   {Source: "mesh.d", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
+		"want kubernetes or files:DIR":     {Source: "mesh.d", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
 		"source files:/nowhere":            {Source: "files:/nowhere", Identity: &IdentityConfig{Listener: listen(t), StateDir: "x"}},
 		"wants its address, a token file":  {Source: "files:x", Destination: &DestinationConfig{Listener: listen(t)}},
 	} {

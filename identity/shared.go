@@ -279,6 +279,9 @@ func (a *Authority) written(was Kept, s *state) (Kept, error) {
 	if next.State, err = json.Marshal(st); err != nil {
 		return Kept{}, err
 	}
+	if sameRoots(was.State, next.State) {
+		next.State = was.State // the issuer has a version of its own
+	}
 	if active, ok := s.active(); ok && !was.GivenRoot {
 		key, err := keyPEM(active.key)
 		if err != nil {
@@ -294,6 +297,18 @@ func (a *Authority) written(was Kept, s *state) (Kept, error) {
 		next.Issuer, next.IssuerKey, next.IssuerVersion = pem, []byte(key), s.version
 	}
 	return next, nil
+}
+
+// sameRoots reports whether two states differ in their version at most.
+func sameRoots(was, now []byte) bool {
+	var a, b storedState
+	if json.Unmarshal(was, &a) != nil || json.Unmarshal(now, &b) != nil {
+		return false
+	}
+	b.Version = a.Version
+	x, err := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // changeShared is change for an authority that replicas share: of what is kept, not of what this
@@ -350,9 +365,9 @@ func (a *Authority) follow(ctx context.Context, leads func() bool, log *zap.Logg
 		if err := a.pull(leads()); err != nil && !errors.Is(err, ErrConflict) {
 			now = err.Error()
 		}
-		switch {
-		case now == failing:
-		case now == "":
+		switch now {
+		case failing:
+		case "":
 			log.Info("the shared authority can be read again")
 		default:
 			log.Error("the shared authority cannot be used, the last one holds", zap.String(logkey.Error, now))

@@ -21,11 +21,16 @@ import (
 
 // source is what the Reflector knows of a kind.
 type source interface {
-	String() string
+	audited
 	run(ctx context.Context)
 	apply(x *state.Tx)
 	stand() standing
 	reports() []status.Report
+}
+
+// audited is what an audit knows of a kind.
+type audited interface {
+	fmt.Stringer
 	compare(ctx context.Context, namespace string) (difference, error)
 	persists(d difference) []string
 	restart()

@@ -35,7 +35,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	utilruntime.ErrorHandlers = nil // they sleep by the clock of another bubble
+	utilruntime.ErrorHandlers = nil //nolint:reassign // they sleep by the clock of another bubble
 	leak.Main(m)
 }
 

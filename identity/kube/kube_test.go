@@ -42,15 +42,11 @@ func apiServer() *fake.Clientset {
 	var mu sync.Mutex
 	versions, last := map[string]string{}, 100
 	guard := func(a k8stesting.Action) (bool, runtime.Object, error) {
-		var o runtime.Object
-		update := false
-		switch a := a.(type) {
-		case k8stesting.UpdateAction:
-			o, update = a.GetObject(), a.GetVerb() == "update"
-		default:
+		writes, isWrite := a.(k8stesting.UpdateAction) // a create is one, too
+		if !isWrite {
 			return false, nil, nil
 		}
-		m := o.(metav1.Object)
+		m, update := writes.GetObject().(metav1.Object), a.GetVerb() == "update"
 		key := a.GetResource().Resource + " " + a.GetNamespace() + "/" + m.GetName()
 		mu.Lock()
 		defer mu.Unlock()
@@ -65,6 +61,20 @@ func apiServer() *fake.Clientset {
 		m.SetResourceVersion(versions[key])
 		return false, nil, nil
 	}
+	apply := k8stesting.ObjectReaction(c.Tracker())
+	c.PrependReactor("patch", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, o, err := apply(a)
+		if err != nil {
+			return true, nil, err
+		}
+		m := o.(metav1.Object)
+		last++
+		m.SetResourceVersion(strconv.Itoa(last))
+		versions[a.GetResource().Resource+" "+a.GetNamespace()+"/"+m.GetName()] = m.GetResourceVersion()
+		return true, o, c.Tracker().Update(a.GetResource(), o, a.GetNamespace())
+	})
 	c.PrependReactor("create", "*", guard)
 	c.PrependReactor("update", "*", guard)
 	return c

@@ -35,7 +35,7 @@ const (
 	publishLook  = 15 * time.Second // how often it is looked whether there is news
 	publishAgain = time.Minute      // and how old it becomes at most
 	heardFor     = 3 * time.Minute  // after which a replica is not counted
-	forgetAfter  = 10 * time.Minute
+	forgetAfter  = 4 * time.Minute
 )
 
 // standingPrefix begins the annotations of the Lease in which replicas tell how far their watchers are.
