@@ -5,6 +5,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/exchange"
 	"github.com/tulle-mesh/tulle/proxy/head"
@@ -26,7 +27,7 @@ type inbound struct {
 	s        *shard
 	a        *app
 	c        *wire.Conn
-	link     connLink
+	link     chain.Link[*inbound]
 	client   mesh.Identity // from the certificate; empty in plaintext
 	clientID []byte        // the same, as a field's value
 	peer     bool          // mutual TLS of the mesh
@@ -62,7 +63,7 @@ func (s *shard) openInbound(sock loop.Socket, info wire.Info, dst netip.AddrPort
 	i := &inbound{s: s, a: s.app(dst)}
 	i.a.users++
 	i.c = wire.Accept(s.wire, sock, info, i)
-	s.conns.add(&i.link, i)
+	s.inbounds.Add(&i.link, i)
 	if s.inbound == nil {
 		i.waitForPolicy()
 		return
@@ -113,7 +114,7 @@ func (i *inbound) end(reason string) {
 	i.over = true
 	i.a.users--
 	i.a.lastUsed = i.s.now()
-	i.s.conns.remove(&i.link)
+	i.s.inbounds.Remove(&i.link)
 	if reason != "" {
 		i.s.p.log.Debug("inbound connection ended", logAddr(i.a.addr), logReason(reason))
 	}

@@ -24,7 +24,6 @@ type outbound struct {
 	s     *shard
 	t     *target
 	c     *wire.Conn
-	link  connLink
 	until mono.Time // parked no longer than that
 	h2    *exchange.H2Server
 	tun   *outTunnel
@@ -57,7 +56,6 @@ func (s *shard) openOutbound(sock loop.Socket, info wire.Info, key mesh.Target) 
 	o.t.users++
 	o.until = s.now().Add(s.p.cfg.Timeouts.Resolve)
 	o.c = wire.Accept(s.wire, sock, info, o)
-	s.conns.add(&o.link, o)
 	if o.t.resolved() {
 		o.resolved()
 		return
@@ -95,7 +93,6 @@ func (o *outbound) end(reason string) {
 	o.over = true
 	o.t.users--
 	o.t.lastUsed = o.s.now()
-	o.s.conns.remove(&o.link)
 	if reason != "" {
 		o.s.p.log.Debug("outbound connection ended", logTarget(o.t), logReason(reason))
 	}

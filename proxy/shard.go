@@ -9,6 +9,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/exchange"
 	"github.com/tulle-mesh/tulle/proxy/h2"
@@ -42,7 +43,7 @@ type shard struct {
 	targetList []*target // the same, in order of age: maps are not ranged over
 	apps       map[netip.AddrPort]*app
 	appList    []*app
-	conns      connList
+	inbounds   chain.List[*inbound]
 	tunnels    int
 	inbound    *mesh.InboundPolicy
 	audits     []*audit // in order; digests that are being compared
@@ -196,24 +197,16 @@ func (s *shard) setInbound(p *mesh.InboundPolicy) {
 }
 
 func (s *shard) recheck() {
-	for l := s.conns.first; l != nil; {
-		next := l.next
-		if i, ok := l.conn.(*inbound); ok {
-			i.recheck()
-		}
-		l = next
+	for i := range s.inbounds.All() {
+		i.recheck()
 	}
 }
 
 // drain ends inbound connections gracefully: GOAWAY, Connection: close.
 func (s *shard) drain() {
 	s.draining = true
-	for l := s.conns.first; l != nil; {
-		next := l.next
-		if i, ok := l.conn.(*inbound); ok {
-			i.drain()
-		}
-		l = next
+	for i := range s.inbounds.All() {
+		i.drain()
 	}
 }
 

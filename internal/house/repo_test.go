@@ -120,7 +120,7 @@ func mustGoFiles(t *testing.T) []*file {
 // beside the workers (discover, identity, tap, admin, metrics) are ordinary Go; loop is the boundary
 // between the two, and share is where workers meet.
 var dataPlane = []string{
-	"proxy/balance", "proxy/budget", "proxy/detect", "proxy/exchange", "proxy/h1", "proxy/h2",
+	"proxy/balance", "proxy/budget", "proxy/chain", "proxy/detect", "proxy/exchange", "proxy/h1", "proxy/h2",
 	"proxy/h2/hpack", "proxy/head", "proxy/hop", "proxy/mtls", "proxy/policy", "proxy/route",
 	"proxy/slab", "proxy/transport", "proxy/tunnel", "proxy/wire",
 }

@@ -257,7 +257,7 @@ func (k *H2Client) lost(reason string) {
 	k.gone = true
 	k.leave()
 	k.alive.stop()
-	for s := k.streams.first; s != nil; s = k.streams.first {
+	for s, ok := k.streams.First(); ok; s, ok = k.streams.First() {
 		x := s.x
 		s.x = nil
 		fresh := s.st == nil || s.born == k.fills // not yet in the output

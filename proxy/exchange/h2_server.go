@@ -232,7 +232,7 @@ func (s *H2Server) lost(code h2.ErrCode) {
 	s.gone = true
 	s.env.Wire.W.Cancel(&s.timer)
 	s.alive.stop()
-	for st := s.streams.first; st != nil; st = s.streams.first {
+	for st, ok := s.streams.First(); ok; st, ok = s.streams.First() {
 		x := st.x
 		st.x = nil
 		s.forget(st)
@@ -248,7 +248,7 @@ func (s *H2Server) lost(code h2.ErrCode) {
 
 // rest starts or stops the idle timer with the number of streams.
 func (s *H2Server) rest() {
-	idle := s.streams.first == nil
+	idle := s.streams.Empty()
 	if idle == s.idle || s.phase != h2TimerIdle {
 		return
 	}
@@ -281,7 +281,7 @@ func (s *H2Server) Expired(_ *loop.Timer, kind uint8) {
 	}
 	switch kind {
 	case h2TimerIdle:
-		if s.streams.first != nil {
+		if !s.streams.Empty() {
 			s.idle = false
 			return
 		}

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/h1"
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
@@ -22,7 +23,7 @@ type h2Conn struct {
 	fills   uint64 // how often output was fetched
 	paused  bool   // our own answers queue: nothing more is read (R4.5)
 
-	streams h2Streams
+	streams chain.List[*h2Stream]
 	free    []*h2Stream
 	dead    []*h2Stream // done with, reused from the next turn on
 	buf     []byte      // a restored head, during one event
@@ -51,41 +52,12 @@ type h2Stream struct {
 	x    *Exchange
 	up   bool // the exchange's upstream
 	// open is cleared when the engine is done with the stream.
-	open       bool
-	sentEnd    bool
-	gotEnd     bool
-	http1      bool // what is sent came in over HTTP/1
-	list       bool
-	born       uint64 // fills of the connection when the stream was opened
-	prev, next *h2Stream
-}
-
-// h2Streams is an intrusive list.
-type h2Streams struct{ first *h2Stream }
-
-func (l *h2Streams) add(s *h2Stream) {
-	s.list = true
-	s.next = l.first
-	if l.first != nil {
-		l.first.prev = s
-	}
-	l.first = s
-}
-
-func (l *h2Streams) remove(s *h2Stream) {
-	if !s.list {
-		return
-	}
-	s.list = false
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		l.first = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	}
-	s.prev, s.next = nil, nil
+	open    bool
+	sentEnd bool
+	gotEnd  bool
+	http1   bool   // what is sent came in over HTTP/1
+	born    uint64 // fills of the connection when the stream was opened
+	link    chain.Link[*h2Stream]
 }
 
 func (k *h2Conn) newStream(st *h2.Stream, up bool) *h2Stream {
@@ -97,7 +69,7 @@ func (k *h2Conn) newStream(st *h2.Stream, up bool) *h2Stream {
 		s = &h2Stream{}
 	}
 	*s = h2Stream{conn: k, st: st, up: up, open: true}
-	k.streams.add(s)
+	k.streams.Add(&s.link, s)
 	return s
 }
 
@@ -107,13 +79,13 @@ func (k *h2Conn) forget(s *h2Stream) {
 		return
 	}
 	s.open = false
-	k.streams.remove(s)
+	k.streams.Remove(&s.link)
 	if s.st != nil {
 		s.st.User = nil
 		s.st = nil
 	}
 	k.recycle(s)
-	if k.streams.first == nil && !k.gone {
+	if k.streams.Empty() && !k.gone {
 		k.side.vacant()
 	}
 }
