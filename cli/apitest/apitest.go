@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -81,7 +83,9 @@ type Server struct {
 // Start starts a server that has objects; the caller closes it.
 func Start(objects ...unstructured.Unstructured) *Server {
 	s := &Server{Token: "let-me-in", Version: "v1.37.2", objects: slices.Clone(objects)}
-	s.Server = httptest.NewTLSServer(s)
+	s.Server = httptest.NewUnstartedServer(s)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that a test has distrust it
+	s.StartTLS()
 	return s
 }
 
