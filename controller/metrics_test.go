@@ -11,6 +11,11 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/tulle-mesh/tulle/controller/reflect"
 )
 
 var updateDocs = flag.Bool("update-docs", false, "write docs/metrics-control-plane.md")
@@ -32,6 +37,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
+	reflect.New(reflect.Config{ // the source of a cluster
+		Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()),
+		Store: p.store, Registerer: p.reg,
+	})
 	want := metricsPage(p.reg)
 	if *updateDocs {
 		if err := os.WriteFile(metricsDoc, []byte(want), 0o644); err != nil {
