@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,9 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapio"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"github.com/tulle-mesh/tulle/injector/webhook"
@@ -29,39 +24,23 @@ import (
 // injecting are the flags of the injector.
 type injecting struct {
 	listen, adminListen, logLevel, logFormat string
-	namespace, replica, kubeconfig, context  string
-	trustDomain                              string
+	replica, trustDomain                     string
 	sweepEvery                               time.Duration
+
+	cluster
 }
 
 func (v *injecting) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("tulle-controller injector", flag.ContinueOnError)
+	v.cluster.flags(f)
 	f.StringVar(&v.listen, "injector-listen", ":8443", "address of the admission webhook")
 	f.StringVar(&v.adminListen, "admin-listen", ":9990", "address of /ready, /live, /metrics; empty: none")
-	f.StringVar(&v.namespace, "namespace", orElse(os.Getenv("TULLE_POD_NAMESPACE"), "tulle"), "namespace of the control plane")
-	f.StringVar(&v.replica, "replica", orElse(os.Getenv("TULLE_POD_NAME"), hostname()), "name of this instance")
-	f.StringVar(&v.kubeconfig, "kubeconfig", "", "file that says how the API server is reached (default: the pod's own account)")
-	f.StringVar(&v.context, "context", "", "the kubeconfig's context (default: its current one)")
+	f.StringVar(&v.replica, "replica", podName(), "name of this instance")
 	f.StringVar(&v.trustDomain, "trust-domain", "cluster.local", "as for the other services; what pods are told is in ConfigMap tulle-config")
 	f.DurationVar(&v.sweepEvery, "sweep-interval", time.Minute, "how often pods that should have a proxy and have none are looked for")
 	f.StringVar(&v.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&v.logFormat, "log-format", "json", "json or plain")
 	return f
-}
-
-func orElse(s, or string) string {
-	if s == "" {
-		return or
-	}
-	return s
-}
-
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "injector"
-	}
-	return name
 }
 
 // injector answers the API server's questions about new pods.
@@ -81,34 +60,23 @@ func injector(ctx context.Context, args []string, s run.Streams) error {
 	if err != nil {
 		return mistake(err)
 	}
-	client, err := v.client(log)
+	if err := klogTo(log); err != nil {
+		return err
+	}
+	_, client, err := v.client()
 	if err != nil {
 		return mistake(err)
 	}
 	return v.serve(ctx, webhook.Config{Log: log, LogLevel: level, Client: client})
 }
 
-// client reaches the API server.
-func (v *injecting) client(log *zap.Logger) (kubernetes.Interface, error) {
-	// What client-go has to say goes where everything goes.
+// klogTo sends what client-go has to say where everything goes, without a head of its own.
+func klogTo(log *zap.Logger) error {
+	f := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(f)
 	klog.LogToStderr(false)
 	klog.SetOutput(&zapio.Writer{Log: log.Named("client-go"), Level: zap.InfoLevel})
-	cfg, err := v.clusterConfig()
-	if err != nil {
-		return nil, fmt.Errorf("reach the API server: %w", err)
-	}
-	cfg.UserAgent = "tulle-injector/" + version.Number()
-	cfg.QPS, cfg.Burst = 50, 100
-	return kubernetes.NewForConfig(cfg)
-}
-
-func (v *injecting) clusterConfig() (*rest.Config, error) {
-	if v.kubeconfig == "" && v.context == "" {
-		return rest.InClusterConfig()
-	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = v.kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: v.context}).ClientConfig()
+	return f.Set("skip_headers", "true")
 }
 
 func (v *injecting) serve(ctx context.Context, cfg webhook.Config) error {

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { leak.Main(m) }
 func TestMistakesAreExplainedWithExitCode2(t *testing.T) {
 	for args, want := range map[string]string{
 		"injector --injector-listen 127.0.0.1:0 --sweep-interval 1ms": "want a second or more",
-		"injector --injector-listen 127.0.0.1:0 --kubeconfig /none":   "reach the API server",
+		"injector --injector-listen 127.0.0.1:0 --kubeconfig /none":   "API server: ",
 		"":                                   "tulle-controller identity|destination|all",
 		"viz":                                `"viz" is no sub-command`,
 		"identity":                           "a state directory",

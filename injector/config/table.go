@@ -59,7 +59,8 @@ func (s *Setting) key() string {
 	return strings.Join(parts, "")
 }
 
-// Table lists every setting, in the order in which they are documented.
+// Table lists every setting, in the order in which they are documented. The chart's values are written
+// from it: go test ./charts -update.
 func Table() []Setting {
 	rows := resources()
 	rows = append(rows, traffic()...)
@@ -177,7 +178,7 @@ func lifecycle() []Setting {
 		{
 			Name: Drain, kind: keyed{{"lame-duck", duration{}, "TULLE_LAME_DUCK"}, {"timeout", duration{}, "TULLE_DRAIN_TIMEOUT"}},
 			Sets: "`TULLE_LAME_DUCK`, `TULLE_DRAIN_TIMEOUT`",
-			Doc:  "The proxy's end (R11.2): `lame-duck=3s,timeout=20s`. Without a `timeout`: the pod's grace less pre-stop and 5 s.",
+			Doc:  "The proxy's end (R11.2): `lame-duck=3s,timeout=20s`. Without a `timeout`: the pod's grace less pre-stop and 5 s; without a `lame-duck`: 3 s, and none as a native sidecar, which ends after the application.",
 		},
 		{
 			Name: Shutdown, Default: Disabled, kind: toggle{}, env: "TULLE_SHUTDOWN", Sets: "`TULLE_SHUTDOWN`",

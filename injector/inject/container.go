@@ -200,6 +200,10 @@ func (b *builder) environment() []corev1.EnvVar {
 	for _, v := range b.set.Environment() {
 		set(v.Name, literal(v.Value))
 	}
+	if b.native && b.set.Key(config.Drain, "lame-duck") == "" {
+		// It is told to end after the application has ended (R11.2): there is nobody left to accept for.
+		set("TULLE_LAME_DUCK", "1ms")
+	}
 	if b.set.Key(config.Drain, "timeout") == "" {
 		set("TULLE_DRAIN_TIMEOUT", b.drain().String())
 	}

@@ -92,10 +92,22 @@ func (a *admission) decide(r *http.Request, q *question, resp *admissionv1.Admis
 		}
 		a.counts.admissions.WithLabelValues(injected, "").Inc()
 		if len(report.Notices) > 0 {
-			a.event(q, corev1.EventTypeNormal, eventNotice, report.Object+": "+strings.Join(report.Notices, "; "))
+			a.event(q, corev1.EventTypeNormal, eventNotice, strings.Join(about(report), "; "))
 		}
 	}
 	a.log.Debug("admission", zap.String(logkey.Name, report.Object), zap.Bool("injected", report.Injected), zap.String(logkey.Reason, string(report.Reason)))
+}
+
+// about are the notices, with the object's name where they have none.
+func about(r inject.Report) []string {
+	var all []string
+	for _, n := range r.Notices {
+		if !strings.Contains(n, r.Object) {
+			n = r.Object + ": " + n
+		}
+		all = append(all, n)
+	}
+	return all
 }
 
 func patch(resp *admissionv1.AdmissionResponse, before, after corev1.PodTemplateSpec) error {
