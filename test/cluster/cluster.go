@@ -62,9 +62,9 @@ func Up(ctx context.Context, config Config) (_ *Cluster, err error) {
 		instance: i, programs: programs, detached: config.Detached, release: release,
 		progress: config.Progress, begun: time.Now(),
 	}
-	if running, err := Attach(ctx, config); err == nil && running != nil {
+	if running, err := i.detached(); err != nil || running != nil {
 		release()
-		return nil, ErrDetached
+		return nil, errors.Join(err, ErrDetached)
 	}
 	if err := i.clean(ctx); err != nil {
 		release()
@@ -174,6 +174,21 @@ func (c *Cluster) save() error {
 	return os.WriteFile(c.instance.stateFile(), raw, 0o600)
 }
 
+// detached is the state of an instance whose cluster goes on without an owner, or nil.
+func (i instance) detached() (*state, error) {
+	raw, err := os.ReadFile(i.stateFile())
+	if errors.Is(err, fs.ErrNotExist) || len(processes(i.sysCgroup(1))) == 0 {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var s state
+	if err := json.Unmarshal(raw, &s); err != nil || !s.Detached {
+		return nil, err
+	}
+	return &s, nil
+}
+
 // Attach returns the detached cluster of an instance that another process brought up, or nil when
 // there is none. Down of what it returns does nothing.
 func Attach(ctx context.Context, config Config) (*Cluster, error) {
@@ -182,18 +197,9 @@ func Attach(ctx context.Context, config Config) (*Cluster, error) {
 		return nil, err
 	}
 	i := instance(config.Instance)
-	raw, err := os.ReadFile(i.stateFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	s, err := i.detached()
+	if s == nil || err != nil {
 		return nil, err
-	}
-	var s state
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil, err
-	}
-	if !s.Detached || len(processes(i.sysCgroup(1))) == 0 {
-		return nil, nil
 	}
 	programs, err := Build(ctx, config) // with which nodes that come back are started
 	if err != nil {
@@ -208,7 +214,7 @@ func Attach(ctx context.Context, config Config) (*Cluster, error) {
 		c.nodes = append(c.nodes, c.newNode(n+1, config))
 		c.nodes[n].pid = pid
 	}
-	return c, c.api.get(ctx, "/readyz", nil)
+	return c, Until(ctx, func(ctx context.Context) error { return c.api.get(ctx, "/readyz", nil) })
 }
 
 // Down ends the cluster and removes every trace of it. One that was attached to stays.

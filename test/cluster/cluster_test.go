@@ -16,12 +16,8 @@ import (
 	"time"
 )
 
-const (
-	testInstance   = 8
-	victimInstance = 7
-	// patience is for one step on a machine that does other things too; none takes a tenth of it.
-	patience = 90 * time.Second
-)
+// patience is for one step on a machine that does other things too; none takes a tenth of it.
+const patience = 90 * time.Second
 
 // bed is a cluster with the test's clock and its own words for what tests do.
 type bed struct {
@@ -48,14 +44,15 @@ var steps = []struct {
 
 func TestCluster(t *testing.T) {
 	need(t)
-	before := traces(t)
+	i := free(t)
+	before := traces(t, i)
 	if _, err := Build(t.Context(), Config{Progress: os.Stderr}); err != nil { // minutes, when cold
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	begun := time.Now()
-	c, err := Up(ctx, Config{Instance: testInstance, Progress: os.Stderr})
+	c, err := Up(ctx, Config{Instance: int(i), Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +82,7 @@ func TestCluster(t *testing.T) {
 	begun = time.Now()
 	down()
 	t.Logf("down in %.1f s", time.Since(begun).Seconds())
-	t.Run("down leaves nothing", func(t *testing.T) { same(t, before, traces(t)) })
+	t.Run("down leaves nothing", func(t *testing.T) { same(t, before, traces(t, i)) })
 }
 
 // need skips where there can be no cluster, and in short runs.

@@ -20,9 +20,10 @@ func TestCrashIsCleanedUp(t *testing.T) {
 	if _, err := Build(t.Context(), Config{Progress: os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
-	before := traces(t)
+	i := free(t)
+	before := traces(t, i)
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Env = append(os.Environ(), victim+"=yes")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", victim, i))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
@@ -36,7 +37,7 @@ func TestCrashIsCleanedUp(t *testing.T) {
 		_ = cmd.Wait()
 		t.Fatalf("%q %v\n%s", line, err, said.String())
 	}
-	nodes := processes(instance(victimInstance).cgroup())
+	nodes := processes(i.cgroup())
 	if len(nodes) < 8 {
 		t.Errorf("the cluster consists of processes %v only", nodes)
 	}
@@ -44,15 +45,15 @@ func TestCrashIsCleanedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	if err := Down(t.Context(), Config{Instance: victimInstance}); err != nil {
+	if err := Down(t.Context(), Config{Instance: int(i)}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, before, traces(t))
+	same(t, before, traces(t, i))
 }
 
 // traces are what a cluster could leave on the machine, by where it was found. Other programs of the
-// machine come and go meanwhile: only what a test bed of these instances would make is looked at.
-func traces(t *testing.T) map[string]string {
+// machine come and go meanwhile: only what a cluster of this instance would make is looked at.
+func traces(t *testing.T, i instance) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	links, err := netlink.LinkList()
@@ -60,7 +61,7 @@ func traces(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		if name := l.Attrs().Name; ours(name, "tulle") || strings.HasPrefix(name, "cni") {
+		if name := l.Attrs().Name; strings.HasPrefix(name, i.bridge()) || strings.HasPrefix(name, "cni") {
 			found["link "+name] = l.Type()
 		}
 	}
@@ -68,26 +69,24 @@ func traces(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range []instance{testInstance, victimInstance} {
-		for _, r := range routes {
-			for _, a := range i.families() {
-				if r.Gw != nil && ipNet(a.host).Contains(r.Gw) {
-					found["route "+r.String()] = "there"
-				}
+	for _, r := range routes {
+		for _, a := range i.families() {
+			if r.Gw != nil && ipNet(a.host).Contains(r.Gw) {
+				found["route "+r.String()] = "there"
 			}
 		}
-		if _, err := os.Stat(i.dir()); err == nil {
-			found[i.dir()] = "there"
+	}
+	if _, err := os.Stat(i.dir()); err == nil {
+		found[i.dir()] = "there"
+	}
+	for _, h := range mounted() {
+		if _, err := os.Stat(filepath.Join(h, i.cgroup())); err == nil {
+			found["cgroup "+h+"/"+i.cgroup()] = "there"
 		}
-		for _, h := range mounted() {
-			if _, err := os.Stat(filepath.Join(h, i.cgroup())); err == nil {
-				found["cgroup "+h+"/"+i.cgroup()] = "there"
-			}
-		}
-		for _, pid := range processes(i.cgroup()) {
-			cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			found[fmt.Sprintf("process %d %s", pid, cmd)] = "there"
-		}
+	}
+	for _, pid := range processes(i.cgroup()) {
+		cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		found[fmt.Sprintf("process %d %s", pid, cmd)] = "there"
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -119,9 +118,16 @@ func traces(t *testing.T) map[string]string {
 	return found
 }
 
-// ours reports whether a device's name is one that the tests' instances give.
-func ours(name, prefix string) bool {
-	return strings.HasPrefix(name, prefix+"8") || strings.HasPrefix(name, prefix+"7")
+// free is an instance that nobody uses: another's work on this machine is none of the test's.
+func free(t *testing.T) instance {
+	t.Helper()
+	for i := instance(9); i >= 0; i-- {
+		if _, err := os.Stat(i.dir()); os.IsNotExist(err) {
+			return i
+		}
+	}
+	t.Fatal("there are ten clusters on this machine")
+	return 0
 }
 
 func read(t *testing.T, into map[string]string, name string) {
