@@ -249,6 +249,14 @@ func readPrivate(path string) ([]byte, error) {
 
 // writeAtomic replaces path by data, whole or not at all, over a crash too.
 func writeAtomic(path string, data []byte, mode fs.FileMode) error {
+	return writeAs(path, data, mode, os.Rename)
+}
+
+// writeFirst writes a file with a secret likewise, unless there is one: then the error is fs.ErrExist.
+func writeFirst(path string, data []byte) error { return writeAs(path, data, 0o600, os.Link) }
+
+// writeAs writes a file under another name, which name makes path.
+func writeAs(path string, data []byte, mode fs.FileMode, name func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.new") // mode 0600
 	if err != nil {
@@ -260,7 +268,7 @@ func writeAtomic(path string, data []byte, mode fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := name(f.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(dir)

@@ -108,7 +108,14 @@ func joinKey(dir string) (*ecdsa.PrivateKey, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	return key, writeAtomic(path, []byte(data), 0o600)
+	if err := writeFirst(path, []byte(data)); !errors.Is(err, fs.ErrExist) {
+		return key, err
+	}
+	theirs, err := readPrivate(path) // somebody else was faster: there is one key
+	if err != nil {
+		return nil, err
+	}
+	return parseECKeyPEM(theirs)
 }
 
 // Join says for whom a token is.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +54,32 @@ func TestAJoinTokenSaysWhoAWorkloadIs(t *testing.T) {
 	}
 	if d := time.Until(g.Expires); d > time.Hour || d < 59*time.Minute {
 		t.Errorf("expires in %s, want 1h", d)
+	}
+}
+
+// A control plane that starts for the first time and somebody who mints a token at that moment have one
+// key, whoever made it.
+func TestThereIsOneJoinKey(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		var all sync.WaitGroup
+		got := make([]*Minter, 8)
+		for i := range got {
+			all.Go(func() { // ends by itself
+				m, err := OpenMinter(dir, testDomain, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got[i] = m
+			})
+		}
+		all.Wait()
+		for _, m := range got {
+			if m == nil || !m.key.Equal(got[0].key) {
+				t.Fatal("another key")
+			}
+		}
 	}
 }
 
