@@ -72,6 +72,7 @@ const (
 	badNot    badness = iota
 	badStatus         // answers 503
 	badReset          // resets instead of answering
+	badRefuse         // refuses HTTP/2 streams
 )
 
 // service is a name or address that clients dial, served by some servers.

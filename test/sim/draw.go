@@ -170,6 +170,9 @@ func (s *Sim) drawScript() {
 	if o.script.Has(KindIdentity) { // they would put the right identity back
 		o.script &^= 1<<KindEndpoints | 1<<KindDrain
 	}
+	if o.script.Has(KindLarge) && s.one(2) {
+		o.script.add(KindStall)
+	}
 	if o.script.Has(KindDeny) { // a drain's policy would replace it
 		o.script &^= 1 << KindDrain
 	}

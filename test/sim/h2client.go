@@ -165,7 +165,7 @@ func (k *h2Client) end(st *h2Stream) {
 	if st.body != nil { // nobody asked for it
 		k.w.rst(st, 0)
 	}
-	if !st.sentEnd {
+	if st.call.early || st.call.upgrade {
 		k.past = append(k.past, st.call)
 	}
 	st.call.r.End()

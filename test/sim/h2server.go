@@ -68,6 +68,10 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	case call.refuse > 0 && call.refuseAt == 0:
 		k.refuse(st)
 		return
+	case k.v.bad == badRefuse:
+		call.r.Excusef("the application refuses everything")
+		k.refuse(st)
+		return
 	case k.v.bad == badReset:
 		k.breakOff(st)
 		return

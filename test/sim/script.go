@@ -202,12 +202,18 @@ func (s *Sim) renewSome() {
 // spoilOne has a server's applications fail for a while: 503 or resets.
 func (s *Sim) spoilOne() {
 	v := s.servers[s.rng.IntN(len(s.servers))]
-	how := of(s, badStatus, badReset)
+	how := of(s, badStatus, badReset, badRefuse)
 	s.W.After(s.upTo(s.o.span/2), func() {
 		s.Kinds.add(KindEjection)
 		s.note("spoil", uint64(v.index))
-		v.bad = how
-		s.W.After(50*time.Millisecond+s.upTo(200*time.Millisecond), func() { v.bad = badNot })
+		some := []*server{v}
+		if how == badRefuse { // nobody is left: retries are bounded by their budget alone
+			some = s.servers
+		}
+		for _, v := range some {
+			v.bad = how
+			s.W.After(50*time.Millisecond+s.upTo(200*time.Millisecond), func() { v.bad = badNot })
+		}
 	})
 }
 
