@@ -231,7 +231,9 @@ func (w *world) startInside(s proxySpec, r *running) func() bool {
 	d := &lateDiscovery{}
 	p, err := proxy.New(proxy.Config{
 		Workload: proxy.Workload{Namespace: "shop", Name: s.name}, Upstreams: s.upstreams, InboundPorts: s.inbound,
-		DisableTLS: s.noTLS, DisableRetries: w.noRetries, Timeouts: proxy.Timeouts{LameDuck: 200 * time.Millisecond, Drain: 5 * time.Second},
+		DisableTLS: s.noTLS, DisableRetries: w.noRetries,
+		// Two hundred handshakes at once, both sides in this process and with the race detector, take seconds.
+		Timeouts: proxy.Timeouts{LameDuck: 200 * time.Millisecond, Drain: 5 * time.Second, Handshake: 2 * long},
 	}, proxy.Deps{
 		Log: log, Credentials: creds, Discovery: d,
 		// Never a raw wait: several workers share this process's two processors.
