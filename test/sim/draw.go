@@ -170,6 +170,10 @@ func (s *Sim) drawScript() {
 	if o.script.Has(KindIdentity) { // they would put the right identity back
 		o.script &^= 1<<KindEndpoints | 1<<KindDrain
 	}
+	if o.script.Has(KindCrash) && s.one(2) { // others stand in: only then is every failure a finding
+		o.tls, o.servers = true, max(o.servers, 2)
+		o.script &= 1<<KindCrash | 1<<KindLarge | 1<<KindStall | 1<<KindRetry | 1<<KindAbort | 1<<KindBreak | 1<<KindGoAway | 1<<KindRefuse
+	}
 	if o.script.Has(KindLarge) && s.one(2) {
 		o.script.add(KindStall)
 	}

@@ -117,7 +117,7 @@ const kept = 60 << 10
 // crashOne kills a server's applications and starts them again.
 func (s *Sim) crashOne() {
 	v := s.servers[s.rng.IntN(len(s.servers))]
-	away := time.Millisecond + s.upTo(80*time.Millisecond)
+	away := time.Millisecond + s.upTo(of(s, 80*time.Millisecond, 300*time.Millisecond))
 	s.at(func() {
 		if v.down || v.killed {
 			return
