@@ -41,7 +41,7 @@ func Run(ctx context.Context, args []string, h Host) error {
 	if h.Getenv == nil {
 		h.Getenv = func(string) string { return "" }
 	}
-	root := New(h)
+	root := New(h) //nolint:contextcheck // completions have the context of the command that asks for them
 	if name, rest, ok := foreign(root, args); ok {
 		return plugin(ctx, name, rest, h.Streams)
 	}

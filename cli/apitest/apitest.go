@@ -8,8 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -84,7 +83,7 @@ type Server struct {
 func Start(objects ...unstructured.Unstructured) *Server {
 	s := &Server{Token: "let-me-in", Version: "v1.37.2", objects: slices.Clone(objects)}
 	s.Server = httptest.NewUnstartedServer(s)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that a test has distrust it
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of clients that a test has distrust it
 	s.StartTLS()
 	return s
 }
@@ -232,7 +231,10 @@ func list(w http.ResponseWriter, r *http.Request, k kind, found []unstructured.U
 func (s *Server) review(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Spec struct {
-			ResourceAttributes struct{ Verb, Resource string } `json:"resourceAttributes"`
+			ResourceAttributes struct {
+				Verb     string `json:"verb"`
+				Resource string `json:"resource"`
+			} `json:"resourceAttributes"`
 		} `json:"spec"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {

@@ -179,7 +179,7 @@ func (e *env) plannedNeeds() (sum needs, pods int64, err error) {
 		}
 		n, found, err := unstructured.NestedInt64(all[i].Object, "spec", "replicas")
 		if err != nil || !found {
-			f, _, _ := unstructured.NestedFloat64(all[i].Object, "spec", "replicas") //nolint:errcheck // 0 then, and 1 below
+			f, _, _ := unstructured.NestedFloat64(all[i].Object, "spec", "replicas") // 0 then, and 1 below
 			n = max(int64(f), 1)
 		}
 		containers, _, err := unstructured.NestedSlice(all[i].Object, "spec", "template", "spec", "containers")
@@ -188,7 +188,7 @@ func (e *env) plannedNeeds() (sum needs, pods int64, err error) {
 		}
 		for _, c := range containers {
 			m, _ := c.(map[string]any)
-			requests, _, _ := unstructured.NestedStringMap(m, "resources", "requests") //nolint:errcheck // none
+			requests, _, _ := unstructured.NestedStringMap(m, "resources", "requests") // none
 			sum.add(quantities(requests), n)
 		}
 		pods += n

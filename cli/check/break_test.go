@@ -344,9 +344,7 @@ func TestAPolicyThatMendsIsShownAndMends(t *testing.T) {
 	if r.Status != Failure || strings.Count(r.Fix, "kind: NetworkPolicy") != 2 {
 		t.Fatalf("got %s and\n%s", r.Status, r.Fix)
 	}
-	for _, o := range parse(t, r.Fix) {
-		w.objects = append(w.objects, o)
-	}
+	w.objects = append(w.objects, parse(t, r.Fix)...)
 	if r := results(t, w, After, "network-policies")["network-policies"]; r.Status != OK {
 		t.Errorf("after the policies that were shown: %v", r.Problems)
 	}

@@ -80,7 +80,7 @@ func (e *env) established(ctx context.Context, want *unstructured.Unstructured) 
 	if err != nil {
 		return "", e.Explain("get "+want.GetName(), err)
 	}
-	conditions, _, _ := unstructured.NestedSlice(have.Object, "status", "conditions") //nolint:errcheck // none yet
+	conditions, _, _ := unstructured.NestedSlice(have.Object, "status", "conditions") // none yet
 	is := slices.ContainsFunc(conditions, func(c any) bool {
 		m, _ := c.(map[string]any)
 		return m["type"] == "Established" && m["status"] == "True"
@@ -98,7 +98,7 @@ func (e *env) established(ctx context.Context, want *unstructured.Unstructured) 
 }
 
 func servedVersions(crd *unstructured.Unstructured) []string {
-	all, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions") //nolint:errcheck // none
+	all, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions") // none
 	var served []string
 	for _, v := range all {
 		if m, _ := v.(map[string]any); m["served"] == true {

@@ -52,7 +52,7 @@ func cilium(data map[string]string) string {
 }
 
 func calico(felix *unstructured.Unstructured) string {
-	spec, _, _ := unstructured.NestedMap(felix.Object, "spec") //nolint:errcheck // none
+	spec, _, _ := unstructured.NestedMap(felix.Object, "spec") // none
 	how, _ := spec["bpfConnectTimeLoadBalancing"].(string)
 	if spec["bpfEnabled"] != true || how == "Disabled" || spec["bpfConnectTimeLoadBalancingEnabled"] == false {
 		return ""

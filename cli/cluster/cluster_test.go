@@ -16,7 +16,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/tulle-mesh/tulle/cli/exit"
 	"github.com/tulle-mesh/tulle/internal/leak"
@@ -144,7 +144,7 @@ func TestAPodIsAskedAsItsOwnLoopback(t *testing.T) { // R12.5
 		if r.Host != "localhost:4191" || r.Method != http.MethodPut {
 			w.WriteHeader(http.StatusForbidden)
 		}
-		io.Copy(w, r.Body) //nolint:errcheck // the client left
+		io.Copy(w, r.Body) // the client left
 	}))
 	defer door.Close()
 	k := &Cluster{Dial: func(ctx context.Context, _, _ string, _ int) (net.Conn, error) {

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 // forwarder connects through the API server: over WebSocket (KEP-4006), or SPDY where that is refused.
@@ -27,12 +27,12 @@ func forwarder(cfg *rest.Config, kube kubernetes.Interface) Dialer {
 		if err != nil {
 			return nil, err
 		}
-		old := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, u)
-		modern, err := portforward.NewSPDYOverWebsocketDialer(u, cfg)
+		old := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, u)
+		modern, err := portforward.NewSPDYOverWebsocketDialerForStreaming(u, cfg)
 		if err != nil {
 			return nil, err
 		}
-		both := portforward.NewFallbackDialer(modern, old, func(err error) bool {
+		both := portforward.NewFallbackDialerForStreaming(modern, old, func(err error) bool {
 			return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 		})
 		c, err := dialStreams(ctx, both, port)
@@ -98,7 +98,7 @@ type streamConn struct {
 func (c *streamConn) Read(b []byte) (int, error) {
 	n, err := c.Stream.Read(b)
 	if err != nil && n == 0 {
-		if said, _ := io.ReadAll(io.LimitReader(c.errs, 4096)); len(said) > 0 { //nolint:errcheck // err is told
+		if said, _ := io.ReadAll(io.LimitReader(c.errs, 4096)); len(said) > 0 { // err is told
 			return 0, errors.New(strings.TrimSpace(string(said)))
 		}
 	}

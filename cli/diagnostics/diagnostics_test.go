@@ -158,10 +158,10 @@ func small(t *testing.T) *cluster.Cluster {
 	}
 	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/debug/state" {
-			io.WriteString(w, state) //nolint:errcheck // the client left
+			io.WriteString(w, state) // the client left
 			return
 		}
-		io.WriteString(w, `"`+r.Method+" "+r.URL.Path+`"`) //nolint:errcheck // the client left
+		io.WriteString(w, `"`+r.Method+" "+r.URL.Path+`"`) // the client left
 	}))
 	t.Cleanup(door.Close)
 	return &cluster.Cluster{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -202,12 +203,7 @@ func logLevel(c *cobra.Command, k *cluster.Cluster, con *console.Console, of, le
 }
 
 func isLevel(s string) bool {
-	for _, l := range levels {
-		if s == l {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(levels, s)
 }
 
 // speakers are the pods that a word names, of the control plane or with a proxy, and their admin port.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tulle-mesh/tulle/cli/cluster"
@@ -111,13 +112,8 @@ func (t *target) add(line string) {
 func (v *view) find(authority string) *target {
 	for i := range v.targets {
 		t := &v.targets[i]
-		if t.Name == authority {
+		if t.Name == authority || slices.Contains(t.Called, authority) {
 			return t
-		}
-		for _, c := range t.Called {
-			if c == authority {
-				return t
-			}
 		}
 	}
 	return nil

@@ -234,7 +234,8 @@ func (d *Document) JSON() (any, error) {
 		return nil, fmt.Errorf("%s: %w", d.Where, err)
 	}
 	var v any
-	return v, json.Unmarshal(b, &v)
+	err = json.Unmarshal(b, &v)
+	return v, err
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }

@@ -32,7 +32,8 @@ func plain(v any) (map[string]any, error) {
 		return nil, err
 	}
 	var m map[string]any
-	return m, json.Unmarshal(b, &m)
+	err = json.Unmarshal(b, &m)
+	return m, err
 }
 
 // merge puts into n what b has and a has not, and takes out what a has and b has not.

@@ -109,5 +109,5 @@ func split(data []byte) [][]byte {
 // isSeparator: at the first column --- ends a document whatever was open (YAML 1.2.2, 9.1.4).
 func isSeparator(line []byte) bool {
 	rest, ok := bytes.CutPrefix(line, []byte("---"))
-	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
+	return ok && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }

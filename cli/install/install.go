@@ -86,7 +86,7 @@ func (o *options) ask(ctx context.Context) (manifest.Facts, error) {
 		return facts, err
 	}
 	if in != nil {
-		return facts, exit.With(exit.Refused, fmt.Errorf("Tulle is already installed in namespace %s", k.Tulle), again(in))
+		return facts, exit.With(exit.Refused, fmt.Errorf("a control plane is already installed in namespace %s", k.Tulle), again(in))
 	}
 	return facts, manifest.NeedCRDs(ctx, k)
 }

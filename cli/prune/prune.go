@@ -51,7 +51,7 @@ func (o *options) run(ctx context.Context) error {
 	case in == nil:
 		return exit.With(exit.Refused, fmt.Errorf("no control plane is installed in namespace %s", k.Tulle), "tulle uninstall, which finds what is left")
 	case in.Helm != "":
-		return exit.With(exit.Refused, fmt.Errorf("Helm installed it, as release %s, and prunes by itself", in.Helm), "helm upgrade "+in.Helm)
+		return exit.With(exit.Refused, fmt.Errorf("it is release %s of Helm, which prunes by itself", in.Helm), "helm upgrade "+in.Helm)
 	}
 	wanted, err := wanted(ctx, k, in)
 	if err != nil {

@@ -98,7 +98,7 @@ func (o *options) refuse(ctx context.Context, k *cluster.Cluster, in *manifest.I
 	case in == nil:
 		return exit.With(exit.Refused, fmt.Errorf("no control plane is installed in namespace %s", k.Tulle), "tulle install, or -L with its namespace")
 	case in.Helm != "":
-		return exit.With(exit.Refused, fmt.Errorf("Helm installed it, as release %s", in.Helm), "helm upgrade "+in.Helm)
+		return exit.With(exit.Refused, fmt.Errorf("it is release %s of Helm", in.Helm), "helm upgrade "+in.Helm)
 	case o.force:
 		return nil
 	}
