@@ -17,7 +17,7 @@ func TestClusterCarriesPlaintext(t *testing.T) {
 	c := e.capture(across, beside)
 	for server, marker := range map[string]string{"server-2": across, "server-1": beside} {
 		url := fmt.Sprintf("http://%s.%s.svc.cluster.local/%s", server, e.namespace, marker)
-		if got := e.exec("client", "client", "/app", "get", url); got != "200\n"+server {
+		if got := e.ask("client", "client", url); got != server {
 			t.Errorf("%s answered %q", url, got)
 		}
 	}

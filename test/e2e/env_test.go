@@ -188,6 +188,26 @@ func (e *env) until(try func(context.Context) error) {
 	}
 }
 
+// ask asks url from a container that has /app, until it is answered with 200: names and rules of a new
+// Service take a moment.
+func (e *env) ask(pod, container, url string, headers ...string) (body string) {
+	e.t.Helper()
+	command := append([]string{"--namespace=" + e.namespace, "exec", pod, "--container=" + container, "--", "/app", "get", url}, headers...)
+	e.until(func(ctx context.Context) error {
+		out, err := e.Kubectl(ctx, command...)
+		if err != nil {
+			return err
+		}
+		text, ok := strings.CutPrefix(out, "200\n")
+		if !ok {
+			return fmt.Errorf("%s answered %q", url, out)
+		}
+		body = strings.TrimSpace(text)
+		return nil
+	})
+	return body
+}
+
 // get asks url from the host, until it is answered with 200; pods, Services and nodes are all within reach
 // by address.
 func (e *env) get(url string) (body string) {

@@ -19,7 +19,7 @@ func TestInjectOnTheCommandLine(t *testing.T) {
 	e.until(func(ctx context.Context) error { return e.allMeshed(ctx, true) })
 
 	c := e.capture("marker-injected-by-hand")
-	e.until(e.asks("http://server/marker-injected-by-hand"))
+	e.ask("deployment/client", "client", "http://server/marker-injected-by-hand")
 	c.none()
 	e.counted("app=server", "request_total{", `direction="inbound"`, `tls="true"`,
 		fmt.Sprintf(`client_id="spiffe://cluster.local/ns/%s/sa/default"`, e.namespace))
@@ -27,7 +27,7 @@ func TestInjectOnTheCommandLine(t *testing.T) {
 	e.pipe("uninject", "-")
 	e.rollout("deployment/server", "deployment/client")
 	e.until(func(ctx context.Context) error { return e.allMeshed(ctx, false) })
-	e.until(e.asks("http://server/"))
+	e.ask("deployment/client", "client", "http://server/")
 }
 
 // pipe has tulle change the namespace's Deployments.
@@ -49,17 +49,6 @@ func (e *env) allMeshed(ctx context.Context, want bool) error {
 		}
 	}
 	return err
-}
-
-// asks has the client ask url.
-func (e *env) asks(url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		out, err := e.Kubectl(ctx, "--namespace="+e.namespace, "exec", "deployment/client", "--container=client", "--", "/app", "get", url)
-		if err == nil && !strings.HasPrefix(out, "200\n") {
-			err = fmt.Errorf("%s answered %q", url, out)
-		}
-		return err
-	}
 }
 
 const pair = `

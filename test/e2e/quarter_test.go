@@ -110,15 +110,7 @@ spec:
 // shopping sends one marker in a request's target and the other in its id.
 func shopping(e *env, head, id string) {
 	e.t.Helper()
-	url := "http://web.shop.svc.cluster.local/products/1?marker=" + head
-	e.until(func(ctx context.Context) error {
-		out, err := e.Kubectl(ctx, "--namespace=shop", "exec", "deployment/shopper", "--container=shopper", "--",
-			"/app", "get", url, "X-Request-Id: "+id)
-		if err == nil && !strings.HasPrefix(out, "200\n") {
-			err = fmt.Errorf("web answered %q", out)
-		}
-		return err
-	})
+	e.ask("deployment/shopper", "shopper", "http://web.shop.svc.cluster.local/products/1?marker="+head, "X-Request-Id: "+id)
 }
 
 func installAndCheck(e *env) {
