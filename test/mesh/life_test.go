@@ -142,8 +142,9 @@ func TestTrafficThroughEverything(t *testing.T) {
 // tells that requests are lost that were never on the killed instance.
 func TestWithoutRetriesRequestsAreLost(t *testing.T) {
 	x := newLife(t, lifeConfig{noRetries: true})
-	c := x.early(2)
-	if v := x.verdict(x.kill(x.all[1], x.all[0], c)); len(v.wrong) == 0 {
+	x.w.newInstance(2).announceAs(false) // and nobody listens there
+	until(t, "request that failed", func() bool { return x.load.failed() > 0 })
+	if v := x.verdict(x.kill(x.all[1], x.all[0])); len(v.wrong) == 0 {
 		t.Error("nothing was lost")
 	}
 }

@@ -208,6 +208,19 @@ func (k *kill) spared(all map[string]*sent, begun map[string][]*instance) int {
 	return n
 }
 
+// failed counts the requests that have failed so far.
+func (l *load) failed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, s := range l.all {
+		if s.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // sorted is all requests in the order of their beginning; l.mu is held.
 func (l *load) sorted() []*sent {
 	var out []*sent
