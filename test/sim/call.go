@@ -186,7 +186,7 @@ func (c *call) lie(fs []field) []field {
 	if !c.lies {
 		return fs
 	}
-	return append(fs[:len(fs):len(fs)], field{"tulle-hop", "unprocessed"}, field{"tulle-proxy-error", "a lie"}, field{"tulle_x", "1"})
+	return append(slices.Clip(fs), field{"tulle-hop", "unprocessed"}, field{"tulle-proxy-error", "a lie"}, field{"tulle_x", "1"})
 }
 
 // lieTrail is lie for trailers, which there are.
@@ -194,7 +194,7 @@ func (c *call) lieTrail(fs []field) []field {
 	if !c.lies || len(fs) == 0 {
 		return fs
 	}
-	return append(fs[:len(fs):len(fs)], field{"tulle-client-id", "liar"})
+	return append(slices.Clip(fs), field{"tulle-client-id", "liar"})
 }
 
 // find returns the call that a server's request says it is.

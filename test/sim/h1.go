@@ -202,7 +202,7 @@ func parseHead(text string) (start string, fs []field, err error) {
 }
 
 // appendHead writes a head.
-func appendHead(b []byte, start string, fs []field) []byte {
+func appendHead(start string, fs []field) (b []byte) {
 	b = append(append(b, start...), "\r\n"...)
 	for _, f := range fs {
 		b = append(append(append(append(b, f.name...), ": "...), f.value...), "\r\n"...)

@@ -105,7 +105,7 @@ func (k *h1Client) send() {
 	case call.old:
 		all = append(all, field{"Connection", "keep-alive"})
 	}
-	k.e.Write(appendHead(nil, call.method+" "+target+" "+version, all))
+	k.e.Write(appendHead(call.method+" "+target+" "+version, all))
 	if call.upgrade {
 		k.sending = false
 		return

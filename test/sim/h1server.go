@@ -150,7 +150,7 @@ func (k *h1Server) head(start string, fs []field) (framing, int64) {
 	case call.early:
 		k.later()
 	case call.expect:
-		k.e.Write(appendHead(nil, "HTTP/1.1 100 Continue", []field{{"X-Oracle-Id", call.number()}}))
+		k.e.Write(appendHead("HTTP/1.1 100 Continue", []field{{"X-Oracle-Id", call.number()}}))
 	}
 	switch {
 	case strings.EqualFold(get(fs, "transfer-encoding"), "chunked"):
@@ -227,7 +227,7 @@ func (k *h1Server) respond() {
 		return
 	}
 	for range call.info {
-		k.e.Write(appendHead(nil, "HTTP/1.1 103 Early", []field{{"X-Oracle-Id", call.number()}, {"LINK", "x"}}))
+		k.e.Write(appendHead("HTTP/1.1 103 Early", []field{{"X-Oracle-Id", call.number()}, {"LINK", "x"}}))
 	}
 	status := call.status
 	if k.v.bad == badStatus {
@@ -263,7 +263,7 @@ func (k *h1Server) respond() {
 	case call.old:
 		all = append(all, field{"Connection", "keep-alive"})
 	}
-	k.e.Write(appendHead(nil, fmt.Sprintf("HTTP/1.1 %d Fine", status), call.lie(all)))
+	k.e.Write(appendHead(fmt.Sprintf("HTTP/1.1 %d Fine", status), call.lie(all)))
 	if status != call.status {
 		k.a.Answer(status, 0, "")
 		if call.upgrade {

@@ -41,7 +41,7 @@ func (s *Sim) split(c *call, v *server) {
 // happens once in ten million runs.
 func (s *Sim) weighed() {
 	w := s.services[0].weights
-	if w == nil || w[0] != w[1] || s.shaken() > 0 {
+	if len(w) != 2 || w[0] != w[1] || s.shaken() > 0 {
 		return
 	}
 	for _, svc := range s.services { // one that both have hides who was chosen

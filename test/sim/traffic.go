@@ -230,8 +230,7 @@ const (
 // makeHeavy has a long body meet a reader that stops early on; false where the
 // call cannot have one, or buffers hide it.
 func (s *Sim) makeHeavy(k *call) bool {
-	switch {
-	case s.o.limits || s.buffers() > 128<<10 || k.method == "HEAD" || k.abortAt >= 0 || k.abortGot >= 0 || k.resetAt >= 0 || k.eofFirst:
+	if s.o.limits || s.buffers() > 128<<10 || k.method == "HEAD" || k.abortAt >= 0 || k.abortGot >= 0 || k.resetAt >= 0 || k.eofFirst {
 		return false
 	}
 	st := stall{s.rng.Int64N(heavyStall), 500 * time.Millisecond}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func run(args []string, out io.Writer) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	all := bugs
+	all := slices.Concat(bugs, further)
 	if *list != "" {
 		var err error
 		if all, err = readBugs(*list); err != nil {
