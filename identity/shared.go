@@ -24,8 +24,13 @@ type Keep interface {
 	Write(read, next Kept) error
 }
 
-// ErrConflict is Keep's: what was to be replaced has changed.
-var ErrConflict = errors.New("another replica was first")
+// Errors of a Keep.
+var (
+	// ErrConflict: what was to be replaced has changed.
+	ErrConflict = errors.New("another replica was first")
+	// ErrAway: it cannot be asked now. Later it may.
+	ErrAway = errors.New("the authority's keep cannot be reached")
+)
 
 // Kept is an authority as it is kept. Certificates and keys are PEM.
 type Kept struct {

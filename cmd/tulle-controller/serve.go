@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/tulle-mesh/tulle/controller"
 	"github.com/tulle-mesh/tulle/controller/state"
+	"github.com/tulle-mesh/tulle/identity"
 	"github.com/tulle-mesh/tulle/injector/skip"
 	"github.com/tulle-mesh/tulle/internal/logkey"
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -91,7 +93,7 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 	if err != nil {
 		return err
 	}
-	plane, err := controller.New(v.config)
+	plane, err := v.plane(ctx)
 	if err != nil {
 		for _, l := range listeners {
 			l.Close()
@@ -100,6 +102,28 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 	}
 	v.config.Log.Info("tulle-controller "+what, zap.String(logkey.Version, version.String()), zap.String("source", v.config.Source))
 	return plane.Run(ctx)
+}
+
+// retryKeep is how often an API server that is away is asked for the authority.
+const retryKeep = 2 * time.Second
+
+// plane waits for an API server that is away: to end here would be to begin again minutes later.
+func (v *serving) plane(ctx context.Context) (*controller.Plane, error) {
+	for said := ""; ; {
+		plane, err := controller.New(v.config)
+		if !errors.Is(err, identity.ErrAway) {
+			return plane, err
+		}
+		if said != err.Error() {
+			said = err.Error()
+			v.config.Log.Error("waiting for the API server", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(retryKeep):
+		}
+	}
 }
 
 // settings turns what was said in words into what the Config wants.

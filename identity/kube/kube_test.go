@@ -150,6 +150,19 @@ func TestAWriteOfWhatHasChangedIsAConflict(t *testing.T) {
 	}
 }
 
+// An API server that is away is no reason to make an authority anew, nor to give up.
+func TestAnAPIServerThatIsAwayIsNoMissingAuthority(t *testing.T) {
+	c := apiServer()
+	share(t, c)
+	c.PrependReactor("get", "secrets", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return true, nil, errors.New("connection refused")
+	})
+	_, err := identity.OpenShared(identity.AuthorityConfig{TrustDomain: "cluster.local"}, NewSecrets(t.Context(), c, "tulle"))
+	if !errors.Is(err, identity.ErrAway) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestAnOperatorsWishForARootIsSeenAndTakenBack(t *testing.T) {
 	c := apiServer()
 	a := share(t, c)

@@ -50,7 +50,7 @@ func join(t *testing.T, c *fake.Clientset, name string, meshed int) *member {
 	wg.Go(func() { m.Publish(ctx, func() identity.Heard { return *m.watches.Load() }) })
 	m.leave = func() { cancel(); wg.Wait() }
 	t.Cleanup(m.leave)
-	pass(20 * time.Second)
+	pass(5 * time.Second)
 	return m
 }
 
@@ -87,17 +87,19 @@ func TestAVersionIsEverywhereWhenAllReplicasSaySo(t *testing.T) {
 		} {
 			a.watches.Store(&step.a)
 			b.watches.Store(&step.b)
-			pass(time.Minute)
+			pass(publishLook + time.Second)
 			if got := a.AllOn(7); got != step.want {
 				t.Errorf("%s: %v", step.what, got)
 			}
 		}
-		b.leave()
-		pass(5 * time.Minute)
+		old := &Replicas{cfg: ReplicasConfig{Client: c, Namespace: "tulle", Name: "old"}}
+		ok(t, old.publish(t.Context(), standing{Replica: "old", At: time.Now().Add(-2 * forgetAfter)}))
+		a.watches.Store(&identity.Heard{Watchers: 1, Lowest: 9})
+		pass(publishLook + time.Second)
 		lease, err := a.lease(t.Context())
 		ok(t, err)
-		if all := standings(lease); len(all) != 1 {
-			t.Errorf("a replica that left is remembered: %v", all)
+		if all := standings(lease); len(all) != 2 || all[old.annotation()].Replica != "" {
+			t.Errorf("a replica that left long ago is remembered: %v", all)
 		}
 	})
 }

@@ -95,7 +95,7 @@ func (s *Secrets) get(name string) (*corev1.Secret, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, err)
+		return nil, fmt.Errorf("secret %s: %w: %w", name, identity.ErrAway, err)
 	}
 	return secret, nil
 }
