@@ -187,16 +187,15 @@ func TestWhatIsNoQuestionIsAnHTTPError(t *testing.T) {
 }
 
 func FuzzReview(f *testing.F) {
-	t := &testing.T{}
-	f.Add(review(t, pod("shop", "web")))
-	f.Add(review(t, pod("plain", "", func(p *corev1.Pod) { p.Spec.HostNetwork, p.GenerateName = true, "x-" })))
-	f.Add(review(t, pod("shop", "x", func(p *corev1.Pod) {
+	f.Add(review(f, pod("shop", "web")))
+	f.Add(review(f, pod("plain", "", func(p *corev1.Pod) { p.Spec.HostNetwork, p.GenerateName = true, "x-" })))
+	f.Add(review(f, pod("shop", "x", func(p *corev1.Pod) {
 		p.Annotations = map[string]string{inject.AnnotationOriginal: `{"labels":{"a":null},"probes":{"app/liveness":{}}}`, "config.tulle.dev/timeouts": "idle=1s"}
 	})))
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1"}}`))
+	s := known(f, cluster())
+	a := &admission{settings: s, recorder: &record.FakeRecorder{}, counts: s.counts, log: zap.NewNop(), now: time.Now} // events are dropped
 	f.Fuzz(func(t *testing.T, body []byte) {
-		a, _ := asked(t)
-		a.recorder = record.NewFakeRecorder(64)
 		code, text := ask(a, body)
 		if code != http.StatusOK {
 			return

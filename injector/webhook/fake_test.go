@@ -64,7 +64,7 @@ func pod(namespace, name string, change ...func(*corev1.Pod)) *corev1.Pod {
 }
 
 // known is what a replica knows after it has read the cluster.
-func known(t *testing.T, c *fake.Clientset) *settings {
+func known(t testing.TB, c *fake.Clientset) *settings {
 	t.Helper()
 	index := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
 	all, err := c.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
@@ -91,7 +91,7 @@ func known(t *testing.T, c *fake.Clientset) *settings {
 }
 
 // review is what the API server sends about a pod.
-func review(t *testing.T, p *corev1.Pod, change ...func(*admissionv1.AdmissionRequest)) []byte {
+func review(t testing.TB, p *corev1.Pod, change ...func(*admissionv1.AdmissionRequest)) []byte {
 	t.Helper()
 	raw, err := json.Marshal(p)
 	if err != nil {
