@@ -3,7 +3,9 @@ package cluster
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -11,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -118,13 +121,25 @@ func traces(t *testing.T, i instance) map[string]string {
 	return found
 }
 
-// free is an instance that nobody uses: another's work on this machine is none of the test's.
+// free is an instance that nobody uses, cleaned of what a crash left: another's work on this machine is none
+// of the test's.
 func free(t *testing.T) instance {
 	t.Helper()
 	for i := instance(9); i >= 0; i-- {
-		if _, err := os.Stat(i.dir()); os.IsNotExist(err) {
-			return i
+		if s, err := i.detached(); s != nil || err != nil {
+			continue
 		}
+		soon, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		release, err := acquire(soon, fmt.Sprint(int(i)), io.Discard)
+		stop()
+		if err != nil {
+			continue // another process has it
+		}
+		release()
+		if err := Down(t.Context(), Config{Instance: int(i)}); err != nil {
+			t.Fatal(err)
+		}
+		return i
 	}
 	t.Fatal("there are ten clusters on this machine")
 	return 0

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +13,6 @@ import (
 // Missing names what this machine lacks for a cluster, each with what would mend it; none means that
 // Up can be tried.
 func Missing() []string {
-	if runtime.GOOS != "linux" {
-		return []string{"Linux: this is " + runtime.GOOS}
-	}
 	var missing []string
 	want := func(ok bool, format string, args ...any) {
 		if !ok {
