@@ -184,7 +184,7 @@ func (s *Sim) drawScript() {
 		o.shortLeaf = o.tls
 		s.o.span = 200 * time.Millisecond
 	}
-	const slow = 1<<KindAbort | 1<<KindOrder | 1<<KindStale | 1<<KindKill | 1<<KindDelay | 1<<KindRenewal
+	const slow = 1<<KindAbort | 1<<KindOrder | 1<<KindStale | 1<<KindKill | 1<<KindDelay | 1<<KindRenewal | 1<<KindLarge
 	if o.limits = o.script&slow == 0 && s.one(2); o.limits {
 		s.Kinds.add(KindLimits)
 	}

@@ -325,12 +325,13 @@ func (k *h1Server) sentHead() {
 }
 
 // turnAway ends a connection whose request was answered before it was whole: the
-// rest is thrown away for a while (RFC 9112, section 9.6).
+// rest is thrown away for a while: the reset that comes then must not overtake
+// the answer (RFC 9112, section 9.6).
 func (k *h1Server) turnAway() {
 	k.a.Enough()
 	k.a = nil
 	k.e.CloseWrite()
-	k.s.W.After(k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
+	k.s.W.After(2*time.Millisecond+k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
 }
 
 // rest waits for the next request once this one is done with.
