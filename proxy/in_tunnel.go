@@ -84,5 +84,6 @@ func (i *inbound) tunnel(n *sniffer, up *wire.Conn) {
 	})
 	if !over {
 		i.tun = func() { t.Abort(errDenied) }
+		i.recheck() // the policy may have changed since connect asked it
 	}
 }

@@ -253,3 +253,19 @@ func TestRequestTimeoutIsNotATunnels(t *testing.T) {
 	c.send("on")
 	s.expect("on")
 }
+
+// R9.4: a policy that changes while the application is being connected to holds for
+// the tunnel that comes of it.
+func TestATunnelThatIsDeniedWhileItConnectsIsEnded(t *testing.T) {
+	for _, s := range []shape{shapeIn, shapeMesh} {
+		w := newWorld(t, s, func(k *knobs) { k.net.LocalDelay = 50 * time.Millisecond })
+		c := w.dial()
+		c.send("\x00\x01 no protocol")
+		w.run(70 * time.Millisecond)
+		if s == shapeMesh { // the client's own proxy is local to it
+			w.run(50 * time.Millisecond)
+		}
+		w.inD.SetInbound(&mesh.InboundPolicy{TrustDomain: "cluster.local", Default: mesh.DefaultDeny})
+		c.expectReset()
+	}
+}
