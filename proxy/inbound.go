@@ -8,6 +8,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/exchange"
+	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
 	"github.com/tulle-mesh/tulle/proxy/loop"
@@ -34,7 +35,8 @@ type inbound struct {
 	tcp      bool          // inside tulle/tcp: the client waits for a result (R5.4)
 	told     bool          // the result was sent
 	h2       *exchange.H2Server
-	tun      func() // resets the tunnel
+	tun      func()               // resets the tunnel
+	upgraded []*exchange.Exchange // tunnels inside HTTP: Upgrade, CONNECT
 	dial     *inDial
 	until    mono.Time // waits no longer than that for the first policy
 	leaving  bool      // it was accepted before the workload's end began
@@ -243,6 +245,9 @@ func (i *inbound) metricsHTTP() *metrics.HTTP {
 // recheck closes the connection when the policy no longer allows it, or its
 // certificate's root is no longer trusted (R9.4, proxy.md "TLS").
 func (i *inbound) recheck() {
+	if i.over {
+		return
+	}
 	d := policy.Decide(i.s.inbound, i.a.addr.Port(), i.client)
 	reason := ""
 	if !d.Allow {
@@ -252,14 +257,26 @@ func (i *inbound) recheck() {
 			reason = err.Error()
 		}
 	}
-	switch {
-	case reason == "" || i.over:
-	case i.h2 != nil:
-		i.h2.Drain() // what is in flight was allowed when it came
-	case i.tun != nil:
+	if reason == "" {
+		return
+	}
+	if i.h2 != nil {
+		i.h2.Drain() // requests in flight were allowed when they came
+	}
+	for len(i.upgraded) > 0 { // tunnels last
+		i.upgraded[0].Break(h2.ErrCodeCancel) // takes itself out through Finished
+	}
+	if i.tun != nil {
 		i.tun()
 	}
 }
+
+// again is an inbound connection whose policy is to be asked once more, in the
+// next phase of the turn.
+type again inbound
+
+// Run implements loop.Task.
+func (a *again) Run() { (*inbound)(a).recheck() }
 
 // serveH2 serves the connection as HTTP/2.
 func (i *inbound) serveH2(p *exchange.ServerParams, early []byte) {

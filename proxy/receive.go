@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -119,6 +120,10 @@ func (r *receive) Failed(_ *exchange.Exchange, f *exchange.Failure) {
 // Response implements exchange.Director: an application may not speak in the
 // mesh's name (R5.5).
 func (r *receive) Response(x *exchange.Exchange, h *head.Head) {
+	if x.Tunnel() {
+		r.upgraded = append(r.upgraded, x)
+		r.s.w.Soon((*again)(r.i())) // the policy may have changed since Open asked it (R9.4)
+	}
 	if !x.Answered() {
 		hop.Strip(h)
 	}
@@ -128,7 +133,12 @@ func (r *receive) Response(x *exchange.Exchange, h *head.Head) {
 func (r *receive) First(*exchange.Exchange) {}
 
 // Finished implements exchange.Director.
-func (r *receive) Finished(x *exchange.Exchange, res exchange.Result) { r.s.responded(x, res) }
+func (r *receive) Finished(x *exchange.Exchange, res exchange.Result) {
+	if n := slices.Index(r.upgraded, x); n >= 0 {
+		r.upgraded = slices.Delete(r.upgraded, n, n+1)
+	}
+	r.s.responded(x, res)
+}
 
 // Where implements exchange.Director.
 func (r *receive) Where(*exchange.Exchange) string {

@@ -269,3 +269,36 @@ func TestATunnelThatIsDeniedWhileItConnectsIsEnded(t *testing.T) {
 		c.expectReset()
 	}
 }
+
+// R9.4: a policy change ends tunnels inside HTTP too, and those whose answer is on
+// its way; a request in flight was allowed when it came.
+func TestADeniedTunnelInsideHTTPIsEnded(t *testing.T) {
+	deny := &mesh.InboundPolicy{TrustDomain: "cluster.local", Default: mesh.DefaultDeny}
+	for _, shape := range []shape{shapeIn, shapeMesh} {
+		for _, early := range []bool{false, true} {
+			w := newWorld(t, shape, nil)
+			c := w.dial()
+			c.send(askUpgrade)
+			s := w.accept()
+			s.expect(w.upgraded())
+			other := w.dial()
+			other.send(get)
+			o := w.accept()
+			o.expect(w.request(get))
+			if early {
+				w.inD.SetInbound(deny)
+				w.run(10 * time.Millisecond)
+			}
+			s.send(switched)
+			if !early {
+				c.expect(switched)
+				c.send("hello")
+				s.expect("hello")
+				w.inD.SetInbound(deny)
+			}
+			s.expectReset()
+			o.send(ok)
+			other.expect(ok)
+		}
+	}
+}

@@ -312,6 +312,15 @@ func (x *Exchange) dropUp(code h2.ErrCode) {
 	}
 }
 
+// Break ends a tunnel both ways.
+func (x *Exchange) Break(code h2.ErrCode) {
+	if x.flags.finished {
+		return
+	}
+	x.dropUp(code)
+	x.cut(code)
+}
+
 // cut breaks the response off.
 func (x *Exchange) cut(code h2.ErrCode) {
 	x.down.Reset(code)
