@@ -8,6 +8,9 @@ type bug struct {
 	old, new string
 }
 
+// rare is within how many seeds a bug must be found whose circumstances are rare.
+var rare = map[string]int{"a draining connection closed before its last stream was told": 6000}
+
 // bugs are the ten that are promised, and those that were found worth keeping.
 var bugs = []bug{
 	{
@@ -24,7 +27,7 @@ var bugs = []bug{
 	},
 	{
 		"two streams crossed", "proxy/exchange/h2_client.go",
-		"	case h2.EventData:\n		k.data(s, ev)\n", "	case h2.EventData:\n		if k.streams.first != nil && k.streams.first.x != nil {\n			s = k.streams.first\n		}\n		k.data(s, ev)\n",
+		"	case h2.EventData:\n		k.data(s, ev)\n", "	case h2.EventData:\n		if first, ok := k.streams.First(); ok && first.x != nil {\n			s = first\n		}\n		k.data(s, ev)\n",
 	},
 	{
 		"a body cut at a buffer's edge ends cleanly", "proxy/h1/parser.go",
@@ -56,10 +59,6 @@ var bugs = []bug{
 	{
 		"a tunnel's end that resets what still leaves", "proxy/exchange/h1_tunnel.go",
 		"		s.x = nil // it ends by itself: a reset here would overtake what still leaves upstream\n", "",
-	},
-	{
-		"an exchange that holds a connection given to another", "proxy/exchange/h1_client.go",
-		"		x.up = nil\n		k.x = nil\n", "		k.x = nil\n",
 	},
 	{
 		"a refused CONNECT that waits for its tunnel", "proxy/exchange/response.go",

@@ -56,7 +56,7 @@ var further = []bug{
 	{
 		"plaintext after a refused handshake", "proxy/direct.go",
 		"		o.Cause = balance.CauseIdentity\n",
-		"		o.Cause = balance.CauseIdentity\n		if u, ok := x.Att.Endpoint.User.(*endpoint); ok {\n			u.noTLS = mesh.NoTLSNotMeshed\n		}\n",
+		"		o.Cause = balance.CauseIdentity\n		if u, ok := x.Att.Endpoint.User.(*endpoint); ok {\n			u.noTLS = 1\n		}\n",
 	},
 	{
 		"GOAWAY's last stream is not the last", "proxy/h2/recv_control.go",

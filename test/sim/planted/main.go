@@ -51,14 +51,15 @@ func run(args []string, out io.Writer) error {
 			continue
 		}
 		began := time.Now()
-		found, err := b.plant(dir, *seeds)
+		within := max(*seeds, rare[b.name])
+		found, err := b.plant(dir, within)
 		switch {
 		case err != nil:
 			missed++
 			found = "NOT PLANTED: " + err.Error()
 		case found == "":
 			missed++
-			found = fmt.Sprintf("NOT FOUND within %d seeds", *seeds)
+			found = fmt.Sprintf("NOT FOUND within %d seeds", within)
 		}
 		fmt.Fprintf(out, "%-60s %s (%.1f s)\n", b.name, found, time.Since(began).Seconds())
 	}
