@@ -114,14 +114,8 @@ var further = []bug{
 		"		if !d.Allow && d.Audit {\n",
 	},
 	{
-		"a policy's denial not applied to tunnels", "proxy/in_tunnel.go",
-		"	if d := i.decide(); !d.Allow {\n",
-		"	if d := i.decide(); !d.Allow && d.Audit {\n",
-	},
-	{
 		"a policy change does not end tunnels", "proxy/inbound.go",
-		"	case i.tun != nil:\n		i.tun()\n",
-		"	case i.tun != nil:\n",
+		"	if i.tun != nil {\n		i.tun()\n	}\n", "",
 	},
 	{
 		"a budget that never runs out", "proxy/share/bucket.go",
