@@ -190,8 +190,11 @@ func (i *inbound) unneeded(*sniffer) {
 
 // decided implements side.
 func (i *inbound) decided(_ *sniffer, v detect.Verdict, serverFirst bool) {
-	if v == detect.HTTP1 || v == detect.HTTP2 {
+	switch {
+	case v == detect.HTTP1, v == detect.HTTP2:
 		i.a.httpAt = i.s.now()
+	case serverFirst:
+		i.a.httpAt = 0 // it is another port than it was
 	}
 	i.s.detected(metrics.Inbound, i.a.addr.Port(), v, serverFirst)
 }

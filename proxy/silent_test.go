@@ -86,13 +86,18 @@ func TestAConnectionThatEndsWithoutAByteIsNotPassedOn(t *testing.T) {
 	})
 }
 
-// R2.5: a port that stopped to speak HTTP and speaks first is found out.
+// R2.5: a port that stopped to speak HTTP and speaks first is found out, once: the
+// clients after that do not wait the second that a port of HTTP is given.
 func TestAPortThatSpokeHTTPMaySpeakFirst(t *testing.T) {
 	shapes(t, nil, func(t *testing.T, w *world) {
+		w.run(11 * time.Minute) // a young inbound proxy waits the second for peers, too
 		w.warm()
-		for range 20 {
+		for _, patience := range []time.Duration{1100 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond} {
 			c := w.dial()
-			w.run(1100 * time.Millisecond)
+			w.run(patience)
+			if len(w.accepted) != 1 {
+				t.Fatalf("after %s the application was connected to %d times, want once", patience, len(w.accepted))
+			}
 			w.accept().send("220 ready\n")
 			c.expect("220 ready\n")
 		}
