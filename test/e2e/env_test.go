@@ -279,9 +279,12 @@ func (e *env) installed() bool {
 	return e.kubectl("--namespace=tulle", "get", "deployment/tulle-injector", "--ignore-not-found", "--output=name") != ""
 }
 
-// mesh installs the mesh, for tests that stand on it, unless it is there.
+// mesh installs the mesh, for tests that stand on it, unless it is there. Tests that run in parallel may
+// all ask for it.
 func (e *env) mesh() {
 	e.t.Helper()
+	e.installing.Lock()
+	defer e.installing.Unlock()
 	if e.installed() {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ type world struct {
 	*cluster.Cluster
 	tulle   string // the command line, as a file
 	version string // its own and its images'
+	// installing is held by the test that installs the mesh for all.
+	installing sync.Mutex
 }
 
 // shared is set by TestMain before any test runs.
