@@ -15,13 +15,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-
 	pb "github.com/tulle-mesh/tulle/api/discovery/v1"
 	"github.com/tulle-mesh/tulle/controller/files"
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/scripts"
 	"github.com/tulle-mesh/tulle/proxy/discover"
 )
 
@@ -43,30 +41,15 @@ var update = flag.Bool("update", false, "write what came out into testdata")
 //	> told web NAME                        compares what it was told since the last time
 //	> status NAME                          compares what the server knows of its proxies
 func TestScripts(t *testing.T) {
-	scripts, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range scripts {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) { play(t, a, dir) })
-			if *update {
-				if err := os.WriteFile(path, txtar.Format(a), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	scripts.All(t, *update, func(t *testing.T, a *scripts.Archive) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) { play(t, a, dir) })
+	})
 }
 
 type script struct {
 	t       *testing.T
-	archive *txtar.Archive
+	archive *scripts.Archive
 	dir     string
 	plane   *plane
 	source  *files.Reflector
@@ -74,16 +57,12 @@ type script struct {
 	gates   map[string]chan struct{}
 }
 
-func play(t *testing.T, a *txtar.Archive, dir string) {
+func play(t *testing.T, a *scripts.Archive, dir string) {
 	s := &script{t: t, archive: a, dir: dir, proxies: map[string]*proxy{}, gates: map[string]chan struct{}{}}
 	s.plane = newPlane(t, Config{Store: state.NewStore(state.Settings{})})
 	defer s.plane.stop()
 	s.source = files.New(files.Config{Dir: dir, Store: s.plane.store})
-	for line := range strings.Lines(string(a.Comment)) {
-		if command, ok := strings.CutPrefix(line, "> "); ok {
-			s.run(strings.Fields(command))
-		}
-	}
+	a.Run(s.run)
 	for _, x := range s.proxies {
 		x.stop()
 	}
@@ -93,7 +72,7 @@ func (s *script) run(args []string) {
 	s.t.Helper()
 	switch args[0] {
 	case "write":
-		if err := os.WriteFile(filepath.Join(s.dir, args[len(args)-1]), s.file(args[1]).Data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.dir, args[len(args)-1]), s.archive.File(s.t, args[1]), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
 	case "remove":
@@ -159,7 +138,7 @@ func (s *script) command(x *proxy, args []string) {
 		x.after = nil
 		close(s.gates[args[1]])
 	case "told":
-		s.compare(args[2], strings.Join(append(x.trace, ""), "\n"))
+		s.archive.Compare(s.t, args[2], strings.Join(append(x.trace, ""), "\n"))
 		x.trace = nil
 	default:
 		s.t.Fatalf("no command %q", args[0])
@@ -207,26 +186,5 @@ func (s *script) status(name string) {
 			fmt.Fprintln(&b)
 		}
 	}
-	s.compare(name, b.String())
-}
-
-func (s *script) file(name string) *txtar.File {
-	for i := range s.archive.Files {
-		if s.archive.Files[i].Name == name {
-			return &s.archive.Files[i]
-		}
-	}
-	s.archive.Files = append(s.archive.Files, txtar.File{Name: name})
-	return &s.archive.Files[len(s.archive.Files)-1]
-}
-
-func (s *script) compare(name, got string) {
-	s.t.Helper()
-	if *update {
-		s.file(name).Data = []byte(got)
-		return
-	}
-	if diff := cmp.Diff(string(s.file(name).Data), got); diff != "" {
-		s.t.Errorf("%s (-want +got):\n%s", name, diff)
-	}
+	s.archive.Compare(s.t, name, b.String())
 }

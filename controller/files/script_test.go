@@ -9,13 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
 	"github.com/tulle-mesh/tulle/internal/leak"
 	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/internal/scripts"
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -33,34 +31,15 @@ var update = flag.Bool("update", false, "write what came out into testdata")
 //	> settings PLAINTEXT                switches mutual TLS off; before anything else
 //	> synced / > not synced             says whether the store is
 func TestScripts(t *testing.T) {
-	scripts, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range scripts {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &script{t: t, archive: a, dir: t.TempDir()}
-			for line := range strings.Lines(string(a.Comment)) {
-				if command, ok := strings.CutPrefix(line, "> "); ok {
-					s.run(strings.Fields(command))
-				}
-			}
-			if *update {
-				if err := os.WriteFile(path, txtar.Format(a), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	scripts.All(t, *update, func(t *testing.T, a *scripts.Archive) {
+		s := &script{t: t, archive: a, dir: t.TempDir()}
+		a.Run(s.run)
+	})
 }
 
 type script struct {
 	t        *testing.T
-	archive  *txtar.Archive
+	archive  *scripts.Archive
 	dir      string
 	settings state.Settings
 	set      *status.Set
@@ -78,7 +57,7 @@ func (s *script) run(args []string) {
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			s.t.Fatal(err)
 		}
-		if err := os.WriteFile(to, s.file(args[1]).Data, 0o600); err != nil {
+		if err := os.WriteFile(to, s.archive.File(s.t, args[1]), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
 	case "remove":
@@ -90,7 +69,7 @@ func (s *script) run(args []string) {
 	case "tables":
 		var b bytes.Buffer
 		s.r.cfg.Store.Snapshot().Dump(&b)
-		s.compare(args[1], b.Bytes())
+		s.archive.Compare(s.t, args[1], b.String())
 		if p := s.r.cfg.Store.Audit(); p != nil {
 			s.t.Errorf("audit: %v", p)
 		}
@@ -99,7 +78,7 @@ func (s *script) run(args []string) {
 		for _, r := range s.set.All() {
 			fmt.Fprintf(&b, "%s: %s\n", r.Severity, strings.ReplaceAll(r.String(), s.dir, "DIR"))
 		}
-		s.compare(args[1], b.Bytes())
+		s.archive.Compare(s.t, args[1], b.String())
 	case "synced", "not":
 		select {
 		case <-s.r.cfg.Store.Synced():
@@ -123,26 +102,4 @@ func (s *script) read() {
 		s.r = New(Config{Dir: s.dir, Store: state.NewStore(s.settings), Reports: s.set})
 	}
 	s.r.scan(nil, true, nil)
-}
-
-func (s *script) file(name string) *txtar.File {
-	for i := range s.archive.Files {
-		if s.archive.Files[i].Name == name {
-			return &s.archive.Files[i]
-		}
-	}
-	s.archive.Files = append(s.archive.Files, txtar.File{Name: name})
-	return &s.archive.Files[len(s.archive.Files)-1]
-}
-
-func (s *script) compare(name string, got []byte) {
-	s.t.Helper()
-	f := s.file(name)
-	if *update {
-		f.Data = got
-		return
-	}
-	if diff := cmp.Diff(string(f.Data), string(got)); diff != "" {
-		s.t.Errorf("%s (-want +got):\n%s", name, diff)
-	}
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,8 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +28,7 @@ import (
 	"github.com/tulle-mesh/tulle/controller/state"
 	"github.com/tulle-mesh/tulle/controller/status"
 	"github.com/tulle-mesh/tulle/internal/leak"
+	"github.com/tulle-mesh/tulle/internal/scripts"
 )
 
 func TestMain(m *testing.M) {
@@ -54,37 +51,18 @@ var update = flag.Bool("update", false, "write what came out into testdata")
 //	> reports NAME               the same with the reports
 //	> synced / > not synced      says whether the store is
 func TestScripts(t *testing.T) {
-	scripts, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range scripts {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			synctest.Test(t, func(t *testing.T) {
-				s := newScript(t)
-				s.archive = a
-				for line := range strings.Lines(string(a.Comment)) {
-					if command, ok := strings.CutPrefix(line, "> "); ok {
-						s.run(strings.Fields(command))
-					}
-				}
-			})
-			if *update {
-				if err := os.WriteFile(path, txtar.Format(a), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
+	scripts.All(t, *update, func(t *testing.T, a *scripts.Archive) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScript(t)
+			s.archive = a
+			a.Run(s.run)
 		})
-	}
+	})
 }
 
 type script struct {
 	t       *testing.T
-	archive *txtar.Archive
+	archive *scripts.Archive
 	client  *fake.Clientset
 	dynamic *dynamicfake.FakeDynamicClient
 	set     *status.Set
@@ -169,7 +147,7 @@ func (s *script) run(args []string) {
 	case "tables":
 		var b bytes.Buffer
 		s.r.cfg.Store.Snapshot().Dump(&b)
-		s.compare(args[1], b.Bytes())
+		s.archive.Compare(s.t, args[1], b.String())
 		if p := s.r.cfg.Store.Audit(); p != nil {
 			s.t.Errorf("audit: %v", p)
 		}
@@ -178,7 +156,7 @@ func (s *script) run(args []string) {
 		for _, r := range s.set.All() {
 			fmt.Fprintf(&b, "%s: %s\n", r.Severity, r)
 		}
-		s.compare(args[1], b.Bytes())
+		s.archive.Compare(s.t, args[1], b.String())
 	case "synced":
 		s.wantSynced(true)
 	case "unsynced":
@@ -206,7 +184,7 @@ func (s *script) wantSynced(want bool) {
 func (s *script) objects(name string) []*unstructured.Unstructured {
 	s.t.Helper()
 	var all []*unstructured.Unstructured
-	for doc := range strings.SplitSeq(string(s.file(name).Data), "---\n") {
+	for doc := range strings.SplitSeq(string(s.archive.File(s.t, name)), "---\n") {
 		var u unstructured.Unstructured
 		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
 			s.t.Fatalf("%s: %v", name, err)
@@ -264,27 +242,5 @@ func (s *script) delete(kind, name string) {
 	gvr, tracker, _ := s.where(u)
 	if err := tracker.Delete(gvr, ns, n, metav1.DeleteOptions{}); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-func (s *script) file(name string) *txtar.File {
-	for i := range s.archive.Files {
-		if s.archive.Files[i].Name == name {
-			return &s.archive.Files[i]
-		}
-	}
-	s.archive.Files = append(s.archive.Files, txtar.File{Name: name})
-	return &s.archive.Files[len(s.archive.Files)-1]
-}
-
-func (s *script) compare(name string, got []byte) {
-	s.t.Helper()
-	f := s.file(name)
-	if *update {
-		f.Data = got
-		return
-	}
-	if diff := cmp.Diff(string(f.Data), string(got)); diff != "" {
-		s.t.Errorf("%s (-want +got):\n%s", name, diff)
 	}
 }

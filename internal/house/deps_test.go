@@ -30,7 +30,7 @@ var bans = []ban{
 		reason: "everything imports internal/mesh: what it imports, everything does; the standard library is all it needs",
 	},
 	{
-		from:   []string{"internal/mono", "internal/race", "internal/logkey", "internal/version", "internal/run", "internal/leak"},
+		from:   []string{"internal/mono", "internal/race", "internal/logkey", "internal/version", "internal/run", "internal/leak", "internal/scripts"},
 		to:     []string{"api/...", "proxy/...", "controller/...", "destination/...", "identity/...", "injector/...", "viz/...", "cli/...", "internal/mesh"},
 		reason: "leaf packages stay leaves",
 	},
@@ -93,7 +93,7 @@ var bans = []ban{
 	{
 		from: []string{"cmd/..."},
 		to: []string{"go.uber.org/goleak", "github.com/google/go-cmp/...", "github.com/rogpeppe/go-internal/...",
-			"internal/leak", "internal/house", "test/..."},
+			"internal/leak", "internal/scripts", "internal/house", "test/..."},
 		reason: "what tests need is not shipped",
 	},
 	{
