@@ -289,9 +289,19 @@ func (e *env) mesh() {
 		return
 	}
 	e.applyNamed(e.mustTulle("install", "--crds"))
-	e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	e.established()
 	e.applyNamed(e.mustTulle("install"))
 	e.mustTulle("check", "--wait", "90s")
+}
+
+// established waits until the definitions are served. kubectl wait alone fails on one that is so new that
+// it has no condition at all.
+func (e *env) established() {
+	e.t.Helper()
+	e.until(func(ctx context.Context) error {
+		_, err := e.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+		return err
+	})
 }
 
 // delete deletes what manifests name, and waits for its end.

@@ -64,7 +64,7 @@ func checkPre(e *env) {
 
 func installCRDs(e *env) {
 	e.applyNamed(e.mustTulle("install", "--crds"))
-	e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	e.established()
 }
 
 // shop is the sample as it lies in the repository.
