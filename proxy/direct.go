@@ -310,7 +310,10 @@ func (d *direct) Where(x *exchange.Exchange) string {
 	return w
 }
 
-// grpcTimeout reads a grpc-timeout: at most 8 digits and a unit.
+// maxGRPCTimeout is 146 years: longer is as good as that, and a Duration holds no more than twice as much.
+const maxGRPCTimeout = time.Duration(1) << 62
+
+// grpcTimeout reads a grpc-timeout: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
 func grpcTimeout(v []byte) (time.Duration, bool) {
 	if len(v) < 2 || len(v) > 9 {
 		return 0, false
@@ -333,6 +336,11 @@ func grpcTimeout(v []byte) (time.Duration, bool) {
 		unit = time.Microsecond
 	case 'n':
 		unit = time.Nanosecond
+	default:
+		return 0, false
 	}
-	return time.Duration(n) * unit, unit > 0
+	if n > uint64(maxGRPCTimeout/unit) {
+		return maxGRPCTimeout, true
+	}
+	return max(time.Duration(n)*unit, 1), true // 0 is over at once, not "none"
 }
