@@ -32,6 +32,7 @@ type world struct {
 	version string // its own and its images'
 	// installing is held by the test that installs the mesh for all.
 	installing sync.Mutex
+	images     loadedImages // of Debian
 }
 
 // shared is set by TestMain before any test runs.

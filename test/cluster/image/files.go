@@ -34,6 +34,10 @@ func (f *Files) Entrypoint() []string {
 	return nil
 }
 
+// Add adds an entry of another tar; only its name, kind, mode, owner and link count. A hard link names an
+// entry by its name in the image.
+func (f *Files) Add(h *tar.Header, content []byte) { f.add(h, content) }
+
 // add enters one file, below directories that it makes as needed; the first of a name stays.
 func (f *Files) add(h *tar.Header, content []byte) {
 	h.Name = strings.TrimPrefix(path.Clean(h.Name), "/")
