@@ -60,6 +60,7 @@ var kinds = []kind{
 	{"policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true},
 	{"coordination.k8s.io", "v1", "leases", "Lease", true},
 	{"discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true},
+	{"gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", true},
 }
 
 // Server is the API server. Its fields are set before it is asked.

@@ -88,25 +88,13 @@ func (e *env) established(ctx context.Context, want *unstructured.Unstructured) 
 	if !is {
 		return want.GetName() + " is not established: the API server does not serve it yet", nil
 	}
-	served := servedVersions(have)
-	for _, v := range servedVersions(want) {
+	served := manifest.ServedVersions(have)
+	for _, v := range manifest.ServedVersions(want) {
 		if !slices.Contains(served, v) {
 			return fmt.Sprintf("%s does not serve %s, which this version needs", want.GetName(), v), nil
 		}
 	}
 	return "", nil
-}
-
-func servedVersions(crd *unstructured.Unstructured) []string {
-	all, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions") // none
-	var served []string
-	for _, v := range all {
-		if m, _ := v.(map[string]any); m["served"] == true {
-			name, _ := m["name"].(string)
-			served = append(served, name)
-		}
-	}
-	return served
 }
 
 // objects compares the cluster with what this version would install with the same values.

@@ -100,8 +100,8 @@ func (k Key) String() string {
 	return name
 }
 
-// SortForDeletion puts admission webhooks first, so that none is asked after its server has gone, and
-// what others live in last.
+// SortForDeletion puts admission webhooks first, so that none is asked after its server has gone; then the rights of
+// what runs, so that it does not write again, while it ends, what is deleted; and what others live in last.
 func SortForDeletion(all []unstructured.Unstructured) {
 	rank := func(o *unstructured.Unstructured) int {
 		switch o.GetKind() {
@@ -109,6 +109,8 @@ func SortForDeletion(all []unstructured.Unstructured) {
 			return 0
 		case "Deployment", "DaemonSet":
 			return 1
+		case "ClusterRoleBinding", "RoleBinding":
+			return 2
 		case "CustomResourceDefinition":
 			return 8
 		case "Namespace":

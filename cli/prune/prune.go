@@ -62,6 +62,13 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	rest := slices.DeleteFunc(all, func(o unstructured.Unstructured) bool { return wanted[manifest.KeyOf(&o)] || madeAtRunTime(&o) })
+	rest, stay, err := manifest.Spare(ctx, k, rest)
+	if err != nil {
+		return err
+	}
+	for _, why := range stay {
+		fmt.Fprintln(o.con.Err, why)
+	}
 	if len(rest) == 0 {
 		fmt.Fprintln(o.con.Err, "nothing is left of older versions")
 		return nil

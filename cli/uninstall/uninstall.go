@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tulle-mesh/tulle/cli/cluster"
@@ -33,8 +34,9 @@ func New(a *cluster.Access, con *console.Console) *cobra.Command {
 		Use:   "uninstall",
 		Short: "Print all that the cluster has of Tulle, for kubectl delete -f -",
 		Long: "uninstall finds what is labelled " + manifest.PartOf + " in every group that the cluster serves, and the trust\n" +
-			"bundles of other namespaces. The definitions that Tulle brought, the Gateway API's included, are among it; your\n" +
-			"policies and routes go with them (--keep-crds).\n" +
+			"bundles of other namespaces. Tulle's own definitions are among it, and your policies go with them (--keep-crds).\n" +
+			"Those of the Gateway API that Tulle brought are, too, while nobody needs them: no route is left, and nobody else\n" +
+			"installed another part of that API. Which ones stay, and why, is said.\n" +
 			"It refuses while pods have a proxy: they would run on until their certificates expire, and then not at all.",
 		Example: "  kubectl get deploy -n shop -o yaml | tulle uninject - | kubectl apply -f -\n" +
 			"  tulle uninstall | kubectl delete -f -",
@@ -72,8 +74,40 @@ func (o *options) run(ctx context.Context) error {
 	if o.keep {
 		all = slices.DeleteFunc(all, func(o unstructured.Unstructured) bool { return o.GetKind() == "CustomResourceDefinition" })
 	}
+	all, stay, err := manifest.Spare(ctx, k, all)
+	if err != nil {
+		return err
+	}
+	for _, why := range stay {
+		fmt.Fprintln(o.con.Err, why)
+	}
+	if err := o.askers(ctx, k); err != nil {
+		return err
+	}
 	manifest.SortForDeletion(all)
 	return manifest.PrintNames(o.con, o.format, all)
+}
+
+// askers says which namespaces go on asking for proxies: their owners wrote that, and take it back.
+func (o *options) askers(ctx context.Context, k *cluster.Cluster) error {
+	all, err := k.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return k.Explain("list namespaces", err)
+	}
+	for i := range all.Items {
+		ns := &all.Items[i]
+		if ns.Name == k.Tulle {
+			continue
+		}
+		switch {
+		case ns.Annotations[mesh.Inject] != "":
+			fmt.Fprintf(o.con.Err, "namespace %s keeps its annotation %s: kubectl annotate namespace %s %s-, before this is applied, takes the label that mirrors it, too\n",
+				ns.Name, mesh.Inject, ns.Name, mesh.Inject)
+		case ns.Labels[mesh.Inject] != "":
+			fmt.Fprintf(o.con.Err, "namespace %s keeps its label %s: kubectl label namespace %s %s-\n", ns.Name, mesh.Inject, ns.Name, mesh.Inject)
+		}
+	}
+	return nil
 }
 
 // some names a few pods.
