@@ -129,6 +129,9 @@ func (st *stream) workload(snap *state.Snapshot) (*state.Workload, refusal) {
 	return w, refusal{}
 }
 
+// firstDigest is when a stream's first digests leave: whoever comes back is to be known to agree within seconds.
+const firstDigest = time.Second
+
 // send says what there is to say until ctx ends or the network fails.
 func (st *stream) send(ctx context.Context, out pb.Discovery_SyncServer) error {
 	w, _ := st.workload(st.server.cfg.Store.Snapshot())
@@ -136,7 +139,7 @@ func (st *stream) send(ctx context.Context, out pb.Discovery_SyncServer) error {
 		return err
 	}
 	st.queue(st.inbound)
-	tick := time.NewTimer(st.server.digestWait())
+	tick := time.NewTimer(min(firstDigest, st.server.digestWait()))
 	defer tick.Stop()
 	for {
 		var err error

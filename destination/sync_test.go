@@ -219,6 +219,39 @@ func TestANewEpochIsToldWhole(t *testing.T) {
 	})
 }
 
+// R11.4: a control plane that is back is found, and known to agree, within 5 s of it, however long it was away.
+func TestAServerThatIsBackAgreesWithEveryProxyWithin5s(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Config{})
+		fill(p.store, 10)
+		var all []*proxy
+		for range 20 {
+			x := p.connect(catalogID, discover.Config{Namespace: "shop", Name: "catalog-0"})
+			defer x.stop()
+			x.client.Subscribe(catalogTarget)
+			all = append(all, x)
+		}
+		settle(time.Second)
+		p.stop()
+		settle(10 * time.Minute)
+		before := make([]discover.Stats, len(all))
+		for i, x := range all {
+			before[i] = x.client.Stats()
+		}
+		again := newPlane(t, Config{})
+		defer again.stop()
+		fill(again.store, 11)
+		p.lis.Store(again.lis.Load())
+		settle(5 * time.Second)
+		for i, x := range all {
+			x.same(again.store, catalogTarget)
+			if s := x.client.Stats(); s.Digests == before[i].Digests || s.Mismatches+s.Gaps != 0 {
+				t.Errorf("proxy %d after 5 s: %+v, before %+v; want a digest that agrees", i, s, before[i])
+			}
+		}
+	})
+}
+
 func TestNothingIsServedBeforeTheSourcesSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlane(t, Config{})

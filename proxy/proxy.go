@@ -260,7 +260,7 @@ func (s *shard) snapshot() *metrics.Snapshot {
 	if d, ok := s.p.deps.Discovery.(interface{ Stats() discover.Stats }); ok && s == s.p.shards[0] {
 		st := d.Stats() // of the process: one worker says it for all
 		m.UpdatesAcked, m.UpdatesRefused = st.Updates+st.Inbounds-min(st.Nacks, st.Updates+st.Inbounds), st.Nacks
-		m.DigestMismatches, m.Resyncs = st.Mismatches, st.Resyncs
+		m.Digests, m.DigestMismatches, m.Resyncs = st.Digests, st.Mismatches, st.Resyncs
 	}
 	return s.store.Snapshot()
 }

@@ -207,6 +207,7 @@ func (w *world) shop() {
 const wellMetrics = `identity_cert_expiration_timestamp_seconds 1.7954e+09
 identity_degraded 0
 discovery_connected 1
+discovery_digest_total 9
 discovery_digest_mismatch_total 1
 discovery_resync_total 1
 proxy_detection_total{direction="inbound",port="8080",outcome="http1"} 7

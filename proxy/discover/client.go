@@ -11,7 +11,9 @@ import (
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	pb "github.com/tulle-mesh/tulle/api/discovery/v1"
@@ -111,19 +113,15 @@ func (c *Client) Up() (bool, Hello) {
 
 // Run keeps the stream up until ctx ends, which it returns as nil.
 func (c *Client) Run(ctx context.Context) error {
-	conn, err := grpc.NewClient(c.cfg.Server, append([]grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.cfg.MaxMessage)),
-	}, c.cfg.DialOptions...)...)
-	if err != nil {
-		return fmt.Errorf("discovery at %s: %w", c.cfg.Server, err)
-	}
-	defer conn.Close()
 	defer c.close()
-
 	pause := newPause(c.cfg)
 	for ctx.Err() == nil {
-		conn.ResetConnectBackoff() // the pauses are ours
+		conn, err := c.connect()
+		if err != nil {
+			return err
+		}
 		was, err := c.stream(ctx, conn)
+		conn.Close()
 		if ctx.Err() != nil {
 			break
 		}
@@ -135,6 +133,29 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Times of a connection.
+const (
+	connectTime = 5 * time.Second // for TCP and TLS together
+	// A server that vanished without a word is noticed within aliveAfter + aliveTime, even by a proxy that waits for
+	// nothing but its inbound policy: no digest is due to it.
+	aliveAfter = 20 * time.Second
+	aliveTime  = 10 * time.Second
+)
+
+// connect makes a connection for one stream. The next stream gets another: gRPC's own backoff, and what it remembers of
+// names and failures, would delay a proxy whose control plane has just come back.
+func (c *Client) connect() (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(c.cfg.Server, append([]grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.cfg.MaxMessage)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTime}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveAfter, Timeout: aliveTime}),
+	}, c.cfg.DialOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("discovery at %s: %w", c.cfg.Server, err)
+	}
+	return conn, nil
 }
 
 // log tells of a stream's end, and of attempts that fail; those that fail as the one before did are

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -35,6 +36,7 @@ type tc struct {
 	say    chan *pb.SyncResponse // what the server says
 	end    chan error            // ends the stream
 	opened atomic.Int32          // streams
+	conns  []*cable              // that the client made
 	pb.UnimplementedDiscoveryServer
 }
 
@@ -86,13 +88,13 @@ func converse(t *testing.T, f func(*tc)) {
 			say: make(chan *pb.SyncResponse, 100), end: make(chan error, 1),
 		}
 		lis := bufconn.Listen(1 << 20)
-		server := grpc.NewServer()
+		server := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
 		pb.RegisterDiscoveryServer(server, c)
 		c.client = New(Config{
 			Server: "passthrough:///x", Namespace: "shop", Name: "web-1", ResyncSpread: -1, Spread: -1,
 			DialOptions: []grpc.DialOption{
 				grpc.WithTransportCredentials(insecure.NewCredentials()),
-				grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return lis.Dial() }),
+				grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return c.dial(lis) }),
 			},
 		}, c.sink)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -104,6 +106,38 @@ func converse(t *testing.T, f func(*tc)) {
 		server.Stop()
 		wg.Wait()
 	})
+}
+
+// cable is a connection that can be cut without either end being told.
+type cable struct {
+	net.Conn
+	cut atomic.Bool
+}
+
+func (c *cable) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.cut.Load() {
+			return n, err
+		}
+	}
+}
+
+func (c *cable) Write(b []byte) (int, error) {
+	if c.cut.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *tc) dial(lis *bufconn.Listener) (net.Conn, error) {
+	conn, err := lis.Dial()
+	if err != nil {
+		return nil, err
+	}
+	k := &cable{Conn: conn}
+	c.conns = append(c.conns, k)
+	return k, nil
 }
 
 // Sync is the server's end.
@@ -367,6 +401,24 @@ func TestAStreamWithoutTheDigestsThatWerePromisedIsDead(t *testing.T) {
 		c.pass(12 * time.Second)
 		if n := c.opened.Load(); n != 2 {
 			t.Errorf("%d streams after they ended", n)
+		}
+	})
+}
+
+// A server whose node lost its power sends no end. A proxy whose application dials nothing is owed no digest, but its
+// inbound policy, and the news that its pod is terminating (R11.2).
+func TestAServerThatVanishedIsNoticedByAProxyThatDialsNothing(t *testing.T) {
+	converse(t, func(c *tc) {
+		c.settle()
+		c.hello(5 * time.Second)
+		c.pass(10 * time.Minute)
+		if n := c.opened.Load(); n != 1 {
+			t.Fatalf("%d streams while the server lived, want 1", n)
+		}
+		c.conns[0].cut.Store(true)
+		c.pass(aliveAfter + aliveTime + time.Second)
+		if n := c.opened.Load(); n != 2 {
+			t.Errorf("%d streams after it vanished, want 2", n)
 		}
 	})
 }

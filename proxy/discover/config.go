@@ -62,7 +62,8 @@ type Config struct {
 	// MaxMessage is the largest message accepted, in bytes; 0 is 64 MiB.
 	MaxMessage int
 	// BackoffMin and BackoffMax bound the wait between attempts to connect, which is drawn evenly
-	// from half of to one and a half times its doubling value; 0 is 100 ms and 10 s.
+	// from half of to one and a half times its doubling value; 0 is 100 ms and 2 s: a control plane that
+	// is back is to be noticed within seconds.
 	BackoffMin, BackoffMax time.Duration
 	// Spread is how long, at most, a proxy waits before it comes back after a stream that was up, so
 	// that a restarted server is not met by all at once; 0 is 1 s, negative none.
@@ -81,7 +82,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	def(&c.BackoffMin, 100*time.Millisecond)
-	def(&c.BackoffMax, 10*time.Second)
+	def(&c.BackoffMax, 2*time.Second)
 	def(&c.Spread, time.Second)
 	def(&c.ResyncSpread, 500*time.Millisecond)
 	if c.MaxMessage == 0 {

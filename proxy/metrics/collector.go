@@ -135,8 +135,10 @@ func (e *emitter) proxy(p *Proxy) {
 	}
 	e.counter(retryBudgetExhausted, p.RetryBudgetExhausted)
 	e.counter(circuitOpen, p.CircuitOpen)
+	e.counter(evictedTotal, p.Evicted)
 	e.counter(discoveryUpdate, p.UpdatesAcked, "acked")
 	e.counter(discoveryUpdate, p.UpdatesRefused, "refused")
+	e.counter(discoveryDigest, p.Digests)
 	e.counter(discoveryDigestMismatch, p.DigestMismatches)
 	e.counter(discoveryResync, p.Resyncs)
 	for d := range directions {

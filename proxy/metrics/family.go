@@ -32,9 +32,11 @@ const (
 	timeoutTotal
 	circuitOpen
 	refusedTotal
+	evictedTotal
 	detectionTotal
 	discoveryConnected
 	discoveryUpdate
+	discoveryDigest
 	discoveryDigestMismatch
 	discoveryResync
 	inFlight
@@ -71,10 +73,12 @@ func Families() []Family {
 		timeoutTotal:         {"timeout_total", counter, "Timeouts by kind.", []string{"kind"}},
 		circuitOpen:          {"circuit_open_total", counter, "Endpoints ejected because they failed.", nil},
 		refusedTotal:         {"proxy_refused_total", counter, "Connections and requests that the proxy refused, by reason.", []string{"reason"}},
+		evictedTotal:         {"proxy_evicted_total", counter, "Streams and connections whose reader had stopped, reset because others wanted their memory.", nil},
 		detectionTotal:       {"proxy_detection_total", counter, "Connections by what they were detected to speak; port is the destination's, or other beyond the first 64.", []string{"direction", "port", "outcome"}},
 
 		discoveryConnected:      {"discovery_connected", gauge, "1 while the stream to destination is up.", nil},
 		discoveryUpdate:         {"discovery_update_total", counter, "Updates from destination; result is acked or refused.", []string{"result"}},
+		discoveryDigest:         {"discovery_digest_total", counter, "Digests of destination that were compared with what the balancer holds.", nil},
 		discoveryDigestMismatch: {"discovery_digest_mismatch_total", counter, "Digests that differed from what the balancer held.", nil},
 		discoveryResync:         {"discovery_resync_total", counter, "Targets that were asked for anew.", nil},
 

@@ -127,8 +127,9 @@ func busy() *metrics.Store {
 	s.Proxy.Timeouts[metrics.TimeoutConnect] = 3
 	s.Proxy.Refused[metrics.RefusedMemory] = 4
 	s.Proxy.RetryBudgetExhausted = 5
+	s.Proxy.Evicted = 3
 	s.Proxy.CircuitOpen = 6
-	s.Proxy.DigestMismatches = 7
+	s.Proxy.Digests, s.Proxy.DigestMismatches = 9, 7
 	s.Proxy.InFlight[metrics.Outbound] = 8
 	s.Proxy.Busy = 0.25
 	s.Proxy.Phases[metrics.Outbound][metrics.PhaseConnect].Observe(time.Second)
@@ -165,7 +166,9 @@ func TestNamesAndLabelsAreThoseThatDashboardsQuery(t *testing.T) { // R12.1, R12
 		{3, []string{"timeout_total", "kind=connect"}},
 		{6, []string{"circuit_open_total"}},
 		{4, []string{"proxy_refused_total", "reason=memory"}},
+		{3, []string{"proxy_evicted_total"}},
 		{1, []string{"proxy_detection_total", "direction=inbound", "port=8080", "outcome=http1"}},
+		{9, []string{"discovery_digest_total"}},
 		{7, []string{"discovery_digest_mismatch_total"}},
 		{1, []string{"discovery_connected"}},
 		{8, []string{"proxy_requests_in_flight", "direction=outbound"}},

@@ -10,11 +10,13 @@ import (
 type Proxy struct {
 	Timeouts             [timeouts]uint64
 	Refused              [refusals]uint64
+	Evicted              uint64 // streams and connections reset because others wanted their memory (R4.2)
 	RetryBudgetExhausted uint64
 	CircuitOpen          uint64
 	// Discovery, as the worker sees it.
 	UpdatesAcked     uint64
 	UpdatesRefused   uint64
+	Digests          uint64
 	DigestMismatches uint64
 	Resyncs          uint64
 

@@ -123,8 +123,10 @@ func (p *Proxy) add(o *Proxy) {
 	addAll(p.Refused[:], o.Refused[:])
 	p.RetryBudgetExhausted += o.RetryBudgetExhausted
 	p.CircuitOpen += o.CircuitOpen
+	p.Evicted += o.Evicted
 	p.UpdatesAcked += o.UpdatesAcked
 	p.UpdatesRefused += o.UpdatesRefused
+	p.Digests += o.Digests
 	p.DigestMismatches += o.DigestMismatches
 	p.Resyncs += o.Resyncs
 	addAll(p.InFlight[:], o.InFlight[:])
