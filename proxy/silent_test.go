@@ -121,3 +121,26 @@ func TestASilentClientOfADeclaredHTTPPortIsIdle(t *testing.T) {
 	c.expectEOF()
 	w.noAccept()
 }
+
+// R2.5, R3.5: a server that ends a silent connection in HTTP, with a 408 as a rule, has told what the
+// port speaks; its client is an idle one, which is not kept for ever.
+func TestASilentClientWhoseServerSpokeHTTPIsIdle(t *testing.T) {
+	shapes(t, nil, func(t *testing.T, w *world) {
+		c := w.dial()
+		s := w.accept()
+		s.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		s.expectEOF()
+		c.nothing(80 * time.Second)
+		c.send(get)
+		s = w.accept()
+		s.expect(w.request(get))
+		s.send(ok)
+		c.expect(ok)
+
+		w.run(11 * time.Minute) // nothing is known of the port any more
+		c = w.dial()
+		w.accept().send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		w.run(92 * time.Second)
+		c.expectEOF()
+	})
+}

@@ -50,12 +50,13 @@ const maxPeek = 64 << 10
 // sniffer is the user of an accepted connection until it is known what the
 // connection speaks (§2).
 type sniffer struct {
-	// immutable
+	// immutable, but http
 	s    *shard
 	c    *wire.Conn
 	side side
 	// tls: look for a ClientHello. opaque: the port is declared to be bytes.
-	// http: it is declared to be HTTP, whose servers do not speak first (R2.4).
+	// http: it is declared to be HTTP, whose servers do not speak first (R2.4), or
+	// its server just spoke HTTP.
 	// atOnce: the server side is connected at once (inside tulle/tcp, R2.5).
 	tls, opaque, http, atOnce bool
 
@@ -194,7 +195,7 @@ func (n *sniffer) EOF() {
 	if n.over {
 		return
 	}
-	if len(n.buf) == 0 && !n.opaque && !n.atOnce && n.speaksHTTP() {
+	if len(n.buf) == 0 && !n.opaque && (n.http || !n.atOnce && n.speaksHTTP()) {
 		n.unused()
 		return
 	}
@@ -336,9 +337,12 @@ func (p *probe) decide() {
 	case detect.More:
 	case detect.HTTP1, detect.HTTP2:
 		// The port is HTTP: this connection was for nothing, the client's bytes will tell.
+		// Should they be something else, it is connected again; should none come, the
+		// client is an idle one.
 		n.side.decided(n, v, true)
-		// Should they be something else, it is connected again.
 		n.disconnect()
+		n.http = true
+		n.arm(timerSilence, n.silence())
 		n.s.w.Pool().Put(n.upBuf)
 		n.upBuf = nil
 	default:

@@ -173,7 +173,7 @@ func TestForeignBytesAfterAServerThatSpokeHTTP(t *testing.T) {
 		if s.expectEOF(); c.unread() != "" {
 			t.Fatalf("%q", c.unread())
 		}
-		c.nothing(2 * time.Minute) // a connection that was opened in advance
+		c.nothing(time.Minute) // a connection that was opened in advance
 		c.send("\x00\x01hello")
 		s = w.accept()
 		s.expect("\x00\x01hello")
