@@ -79,6 +79,7 @@ type call struct {
 	sentReq    int64 // how far the bodies came at their senders
 	sentResp   int64
 	excuse     string // for failing
+	reason     string // phrase of the response
 	sentCode   uint32 // of the client's reset
 	broken     bool   // the server has reset it
 	brokenCode uint32

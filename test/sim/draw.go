@@ -52,6 +52,7 @@ const (
 	KindDeadline
 	KindTurnedAway
 	KindConnect
+	KindHabits
 	NumKinds
 )
 
@@ -61,7 +62,7 @@ var kindNames = [NumKinds]string{
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
-	"time limits", "grpc deadline", "early close", "connect over http/2",
+	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits",
 }
 
 // String names the kind.
@@ -86,6 +87,7 @@ type options struct {
 	linger, pace, goAwayWait   time.Duration
 	shortLeaf                  bool
 	limits                     bool // requests and heads have a time
+	plain                      bool // peers do what all peers do
 	protocols                  []protocol
 	sessions                   int
 	span                       time.Duration // in which sessions start
@@ -134,6 +136,7 @@ func (s *Sim) draw() {
 	o.sessions = 1 + s.rng.IntN(7)
 	o.span = 100 * time.Millisecond
 	o.hopAge = time.Hour
+	o.plain = s.one(2)
 	all := []protocol{protoH1, protoH2, protoTCP}
 	o.protocols = all
 	if s.one(2) {

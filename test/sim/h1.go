@@ -166,6 +166,7 @@ func (r *h1Reader) chunkLine(text string) error {
 		}
 		r.state = h1Size
 	case h1Size:
+		text, _, _ = strings.Cut(text, ";")
 		n, err := strconv.ParseInt(text, 16, 63)
 		if err != nil {
 			return fmt.Errorf("chunk size %q", text)
@@ -208,6 +209,14 @@ func appendHead(start string, fs []field) (b []byte) {
 		b = append(append(append(append(b, f.name...), ": "...), f.value...), "\r\n"...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// chunker frames pieces as call's dialect has it.
+func (c *call) chunker() func(b, p []byte) []byte {
+	if c.s.o.plain {
+		return appendChunk
+	}
+	return c.oddChunk
 }
 
 func appendChunk(b, p []byte) []byte {

@@ -105,7 +105,11 @@ func (k *h1Client) send() {
 	case call.old:
 		all = append(all, field{"Connection", "keep-alive"})
 	}
-	k.e.Write(appendHead(call.method+" "+target+" "+version, all))
+	if len(k.waiting) > 1 || call.expect || call.upgrade { // one that stands alone
+		k.e.Write(appendHead(call.method+" "+target+" "+version, k.s.oneHop(call, all)))
+	} else {
+		k.e.Write(k.s.oddHead(call.method+" "+target+" "+version, k.s.oneHop(call, all)))
+	}
 	if call.upgrade {
 		k.sending = false
 		return
@@ -124,7 +128,7 @@ func (k *h1Client) stream(call *call) {
 		done: func() { k.sent(call) },
 	}
 	if call.reqFrame == framingChunked {
-		k.body.wrap = appendChunk
+		k.body.wrap = call.chunker()
 	}
 	k.body.step()
 }
@@ -214,7 +218,7 @@ func (k *h1Client) head(start string, fs []field) (framing, int64) {
 	k.s.note("status", uint64(call.r.ID)<<16|uint64(status))
 	if id != 0 {
 		k.s.compare(call, "response", endToEnd(fs), call.respFields, false)
-		if want := "Fine"; reason != want && version == "HTTP/1.1" {
+		if want := call.reason; reason != want && version == "HTTP/1.1" {
 			k.s.O.Reportf(call.r.ID, "reason phrase %q, %q was sent", reason, want)
 		}
 	}

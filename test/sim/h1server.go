@@ -263,7 +263,12 @@ func (k *h1Server) respond() {
 	case call.old:
 		all = append(all, field{"Connection", "keep-alive"})
 	}
-	k.e.Write(appendHead(fmt.Sprintf("HTTP/1.1 %d Fine", status), call.lie(all)))
+	call.reason = "Fine"
+	start := fmt.Sprintf("HTTP/1.1 %d Fine", status)
+	if !k.s.o.plain && k.s.one(4) { // servers exist that leave the space out too
+		call.reason, start = "", start[:len("HTTP/1.1 200")+k.s.rng.IntN(2)]
+	}
+	k.e.Write(k.s.oddHead(start, k.s.oneHop(call, call.lie(all))))
 	if status != call.status {
 		k.a.Answer(status, 0, "")
 		if call.upgrade {
@@ -286,7 +291,7 @@ func (k *h1Server) stream() {
 		stop: k.breakOff, done: k.sent,
 	}
 	if call.respFrame == framingChunked && !call.upgrade {
-		k.body.wrap = appendChunk
+		k.body.wrap = call.chunker()
 	}
 	k.body.step()
 }

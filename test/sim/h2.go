@@ -33,17 +33,22 @@ type h2Wire struct {
 	maxStreams               int
 	// Of receiving: what we granted and what came.
 	window, connGranted, connGot int64
+	widest                       int64   // window that was ever offered
+	now                          offer   // that the peer has acknowledged
+	offers                       []offer // that it has not
 
 	block     []byte // of a head under way
 	blockID   uint32
 	blockEnd  bool
-	sawPrefix int // of the client's preface
+	sawPrefix int      // of the client's preface
+	closed    []uint32 // streams that were forgotten
 	dead      bool
 	holding   bool // no credit for the connection
 	connHeld  int64
 	acked     bool // the peer knows our settings
 	pumping   bool
 	limit     uint32 // of streams that the peer may open
+	habits    habits
 }
 
 // h2User is what a client or server does with events.
@@ -89,6 +94,7 @@ func newH2Wire(s *Sim, e *simnet.Endpoint, user h2User, isClient bool) *h2Wire {
 	w.enc = hpack.NewEncoder(&w.hbuf)
 	w.dec = hpack.NewDecoder(4096, nil)
 	w.window = int64(of(s, 65535, 65535, 16384, 2000, 1<<20))
+	w.widest, w.now.table = w.window, 4096
 	limit := uint32(of(s, 100, 100, 1, 3))
 	w.limit = limit
 	if isClient {
@@ -98,10 +104,12 @@ func newH2Wire(s *Sim, e *simnet.Endpoint, user h2User, isClient bool) *h2Wire {
 	}
 	must(w.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(w.window)},
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: limit}))
+	w.offers = []offer{{window: w.window, limit: limit, table: 4096}}
 	if s.one(2) {
 		w.connGranted += 1 << 20
 		must(w.fr.WriteWindowUpdate(0, 1<<20))
 	}
+	w.drawHabits(isClient)
 	w.flush()
 	return w
 }
@@ -136,6 +144,7 @@ func (w *h2Wire) received(p []byte) {
 		}
 		w.frame(f)
 	}
+	w.fidget()
 	w.pump()
 }
 
@@ -172,20 +181,17 @@ func (w *h2Wire) frame(f http2.Frame) {
 		}
 		w.user.goAway(f.LastStreamID)
 	case *http2.PingFrame:
-		if !f.IsAck() {
-			must(w.fr.WritePing(true, f.Data))
+		if f.IsAck() {
+			w.ponged(f.Data)
+			return
 		}
+		must(w.fr.WritePing(true, f.Data))
 	}
 }
 
 func (w *h2Wire) gotSettings(f *http2.SettingsFrame) {
 	if f.IsAck() {
-		if !w.acked {
-			for _, st := range w.streams { // the peer has resized its windows (RFC 9113, 6.9.2)
-				st.recv += w.window - st.assumed
-			}
-		}
-		w.acked = true
+		w.taken()
 		return
 	}
 	if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
@@ -278,7 +284,7 @@ func (w *h2Wire) hold(st *h2Stream, s *stall, n int) {
 	st.holding = true
 	w.holding = w.s.one(2)
 	w.s.W.After(s.d, func() {
-		w.s.held(st.call, s, w.window)
+		w.s.held(st.call, s, w.widest)
 		st.holding, w.holding = false, false
 		w.grantConn()
 		w.grant(st)
@@ -307,6 +313,7 @@ func (w *h2Wire) open(id uint32, c *call) *h2Stream {
 
 func (w *h2Wire) forget(st *h2Stream) {
 	st.sending = false
+	w.closed = append(w.closed, st.id)
 	w.streams = slices.DeleteFunc(w.streams, func(o *h2Stream) bool { return o == st })
 }
 
@@ -323,12 +330,7 @@ func (w *h2Wire) sendHead(id uint32, fs []field, end bool) {
 	for _, f := range fs {
 		must(w.enc.WriteField(hpack.HeaderField{Name: f.name, Value: f.value}))
 	}
-	b := w.hbuf.Bytes()
-	first := b[:min(len(b), 16000)]
-	must(w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndStream: end, EndHeaders: len(first) == len(b)}))
-	if len(first) < len(b) {
-		must(w.fr.WriteContinuation(id, true, b[len(first):]))
-	}
+	w.sendBlock(id, w.hbuf.Bytes(), end)
 }
 
 // sendBody starts the body of a stream.
@@ -362,6 +364,7 @@ func (w *h2Wire) piece(st *h2Stream) bool {
 		end = min(end, st.stopAt)
 	}
 	n := min(end-st.off, int64(st.chunk), w.maxFrame, w.connCredit, st.credit)
+	pad := w.padding(n, st)
 	if n <= 0 && st.off < end {
 		return false
 	}
@@ -373,9 +376,14 @@ func (w *h2Wire) piece(st *h2Stream) bool {
 		if st.sent != nil {
 			*st.sent = st.off
 		}
-		st.credit -= n
-		w.connCredit -= n
-		must(w.fr.WriteData(st.id, last && st.stopAt < 0 && len(st.trailers) == 0 && w.s.even(st), p))
+		st.credit -= n + int64(len(pad))
+		w.connCredit -= n + int64(len(pad))
+		over := last && st.stopAt < 0 && len(st.trailers) == 0 && w.s.even(st)
+		if len(pad) > 0 { // its length takes a byte
+			must(w.fr.WriteDataPadded(st.id, over, p, pad[1:]))
+		} else {
+			must(w.fr.WriteData(st.id, over, p))
+		}
 	}
 	if !last {
 		if st.call.gap > 0 {
