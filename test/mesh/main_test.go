@@ -10,10 +10,14 @@ import (
 	"github.com/tulle-mesh/tulle/internal/leak"
 )
 
-// TestMain also is the application of those tests that end one by a signal: see instance_test.go.
+// TestMain also is the application of those tests that end one by a signal (instance_test.go), and
+// grpc-go's client for interoperability (interop_test.go).
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(instanceEnv); addr != "" {
 		os.Exit(serveInstance(addr, os.Getenv(instanceLogEnv)))
+	}
+	if what := os.Getenv(interopEnv); what != "" {
+		os.Exit(interopMain(what))
 	}
 	leak.Main(m, goleak.Cleanup(func(code int) {
 		if asked.Load() {
