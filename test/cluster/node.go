@@ -50,6 +50,10 @@ func (n *Node) Address() netip.Addr { return n.cluster.instance.v4().node(n.numb
 func (n *Node) state() string { return filepath.Join(n.cluster.instance.dir(), n.Name()) }
 func (n *Node) logs() string  { return filepath.Join(n.state(), "log") }
 
+// PodLogs is the directory, as this machine sees it, in which the node keeps what containers print:
+// NAMESPACE_POD_UID/CONTAINER/RESTARTS.log. A file that is held open outlives its pod.
+func (n *Node) PodLogs() string { return filepath.Join(n.logs(), "pods") }
+
 // nodeAttr makes the namespaces of a node, and a session of its own, so that an interrupt from a
 // terminal reaches the process that owns the node and not the node.
 func nodeAttr() *syscall.SysProcAttr {
