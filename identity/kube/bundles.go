@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -32,8 +33,8 @@ type BundlesConfig struct {
 	Log        *zap.Logger // nil is silent
 }
 
-// Bundles keeps ConfigMap tulle-trust-bundle in the namespaces that need it. Where it is not needed any
-// more it stays: a pod that is about to start may mount it. Its label says whose it is.
+// Bundles keeps ConfigMap tulle-trust-bundle in the namespaces that need it, and takes it out of those that have not
+// needed it for a while: a pod that is about to start may mount it. Its label says whose it is.
 type Bundles struct {
 	cfg BundlesConfig
 }
@@ -50,23 +51,30 @@ func NewBundles(cfg BundlesConfig) *Bundles {
 const (
 	gather      = 50 * time.Millisecond // changes come in bursts
 	retryBundle = 10 * time.Second
+	// unneeded is how long a namespace keeps a bundle that none of its pods has: longer than an admission request and the
+	// creation of its pod take together, by far.
+	unneeded = 10 * time.Minute
 )
 
 // Run writes until ctx ends. One replica does it.
 func (b *Bundles) Run(ctx context.Context) {
-	there := &bundles{data: make(map[string]string), changed: make(chan struct{}, 1)}
+	there := &bundles{data: make(map[string]string), own: make(map[string]bool), changed: make(chan struct{}, 1)}
 	silent := klog.New(nil)
 	ctx = klog.NewContext(ctx, silent)
 	r := cache.NewReflectorWithOptions(b.lists(), &corev1.ConfigMap{}, there, cache.ReflectorOptions{Name: BundleConfigMap, Logger: &silent})
 	var wg sync.WaitGroup
 	wg.Go(func() { r.RunWithContext(ctx) }) // owned by Run, ends with ctx
 	defer wg.Wait()
-	failed := make(map[string]string)
+	failed, idle := make(map[string]string), make(map[string]time.Time)
 	for ctx.Err() == nil {
 		changed := b.cfg.Changed()
 		var retry <-chan time.Time
-		if !b.write(ctx, there, failed) {
-			retry = time.After(retryBundle)
+		wait, whole := b.tidy(ctx, there, idle)
+		if !b.write(ctx, there, failed) || !whole {
+			wait = retryBundle
+		}
+		if wait > 0 {
+			retry = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
@@ -127,6 +135,47 @@ func (b *Bundles) write(ctx context.Context, there *bundles, failed map[string]s
 	return whole
 }
 
+// tidy deletes bundles that nobody has needed for a while. idle is since when, by namespace; wait is until one more is
+// due, zero for never. whole is false when one could not be deleted.
+func (b *Bundles) tidy(ctx context.Context, there *bundles, idle map[string]time.Time) (wait time.Duration, whole bool) {
+	wanted := b.cfg.Namespaces()
+	wanted[b.cfg.Namespace] = true
+	now, whole := time.Now(), true
+	held := there.ours()
+	for ns := range idle {
+		if wanted[ns] || !held[ns] {
+			delete(idle, ns)
+		}
+	}
+	for ns, own := range held {
+		if wanted[ns] || !own {
+			continue
+		}
+		since, known := idle[ns]
+		if !known {
+			since = now
+			idle[ns] = since
+		}
+		left := unneeded - now.Sub(since)
+		if left > 0 {
+			if wait == 0 || left < wait {
+				wait = left
+			}
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, callTime)
+		err := b.cfg.Client.CoreV1().ConfigMaps(ns).Delete(call, BundleConfigMap, metav1.DeleteOptions{})
+		cancel()
+		if err != nil && !apierrors.IsNotFound(err) {
+			whole = false
+			b.cfg.Log.Error("a trust bundle that nobody needs could not be deleted", zap.String(logkey.Namespace, ns), zap.Error(err))
+			continue
+		}
+		delete(idle, ns)
+	}
+	return wait, whole
+}
+
 func (b *Bundles) put(ctx context.Context, ns, pem string, update bool) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -152,8 +201,16 @@ func (b *Bundles) put(ctx context.Context, ns, pem string, update bool) error {
 type bundles struct {
 	changed chan struct{} // holds a token when there is news
 
-	mu   sync.Mutex // guards data
+	mu   sync.Mutex // guards the rest
 	data map[string]string
+	own  map[string]bool // namespaces whose bundle has our label
+}
+
+// ours are the namespaces that hold a bundle of ours.
+func (b *bundles) ours() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.own)
 }
 
 func (b *bundles) get(ns string) (string, bool) {
@@ -175,6 +232,7 @@ func (b *bundles) Add(obj any) error {
 	if o, ok := obj.(*corev1.ConfigMap); ok && o.Name == BundleConfigMap {
 		b.mu.Lock()
 		b.data[o.Namespace] = o.Data[BundleKey]
+		b.own[o.Namespace] = o.Labels[managedLabel] == ManagedBy
 		b.mu.Unlock()
 		b.news()
 	}
@@ -189,6 +247,7 @@ func (b *bundles) Delete(obj any) error {
 	if o, ok := obj.(*corev1.ConfigMap); ok && o.Name == BundleConfigMap {
 		b.mu.Lock()
 		delete(b.data, o.Namespace)
+		delete(b.own, o.Namespace)
 		b.mu.Unlock()
 		b.news()
 	}
@@ -199,6 +258,7 @@ func (b *bundles) Delete(obj any) error {
 func (b *bundles) Replace(objs []any, _ string) error {
 	b.mu.Lock()
 	clear(b.data)
+	clear(b.own)
 	b.mu.Unlock()
 	for _, o := range objs {
 		if err := b.Add(o); err != nil {

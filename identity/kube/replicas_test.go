@@ -158,6 +158,31 @@ func TestTheBundleIsWhereItIsNeeded(t *testing.T) { // R10.3
 		}, metav1.UpdateOptions{})
 		ok(t, err)
 		want("one was changed", "two", "other", "shop", "tulle")
+		_, err = c.CoreV1().ConfigMaps("foreign").Create(t.Context(), &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: BundleConfigMap, Namespace: "foreign"},
+		}, metav1.CreateOptions{})
+		ok(t, err)
+		mu.Lock()
+		delete(wanted, "other")
+		mu.Unlock()
+		news <- struct{}{}
+		want("one is not needed, by a pod that starts perhaps", "two", "other", "shop", "tulle")
+		pass(unneeded / 2)
+		mu.Lock()
+		wanted["other"] = true
+		mu.Unlock()
+		news <- struct{}{}
+		pass(time.Second)
+		mu.Lock()
+		delete(wanted, "other")
+		mu.Unlock()
+		news <- struct{}{}
+		pass(unneeded / 2)
+		want("and was needed in between", "two", "other", "shop", "tulle")
+		pass(unneeded / 2)
+		want("one has not been needed for long", "two", "shop", "tulle")
+		_, err = c.CoreV1().ConfigMaps("foreign").Get(t.Context(), BundleConfigMap, metav1.GetOptions{})
+		ok(t, err) // somebody else's
 		cancel()
 		<-ended
 	})

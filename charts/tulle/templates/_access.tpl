@@ -18,7 +18,7 @@ identity:
     - apiGroups: [""]
       resources: [configmaps]
       resourceNames: [tulle-trust-bundle]
-      verbs: [list, watch, update]
+      verbs: [list, watch, update, delete]
   own:
     - apiGroups: [""]
       resources: [secrets]
