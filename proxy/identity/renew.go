@@ -84,17 +84,19 @@ func (c *Client) untilRenewal() time.Duration {
 }
 
 // Backoff between attempts, with full jitter above its floor. Without a valid certificate the proxy
-// is not ready, so it asks more often.
+// is not ready, so it asks more often; and the more often the less is left of the one that it has, so that
+// a service that is back in time is found in time.
 const (
 	backoffFirst   = 500 * time.Millisecond
 	backoffStart   = 10 * time.Second // the longest without a certificate
 	backoffRenewal = 5 * time.Minute  // the longest with one
+	backoffShare   = 8                // and at most this part of what is left of it
 )
 
 func (c *Client) backoff(fails int) time.Duration {
-	longest := backoffRenewal
-	if !c.State().Valid(c.cfg.Now()) {
-		longest = backoffStart
+	longest := backoffStart
+	if s, now := c.State(), c.cfg.Now(); s.Valid(now) {
+		longest = min(max(s.NotAfter.Sub(now)/backoffShare, backoffStart), backoffRenewal)
 	}
 	d := min(backoffFirst<<min(fails-1, 20), longest)
 	return d/2 + c.spread(d/2)
