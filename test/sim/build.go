@@ -101,16 +101,16 @@ func identity(role string, i int) mesh.Identity {
 // take longer.
 const longest = 3 * time.Second
 
+// idleTime is how long an application's connection may rest between requests.
+const idleTime = 4 * time.Second
+
 // epoch is the wall clock when the simulated clock stands at zero.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (s *Sim) wall() time.Time { return epoch.Add(time.Duration(s.W.Now())) }
 
 func (s *Sim) build() {
-	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second}
-	if s.o.limits {
-		t.Header = longest / 2
-	}
+	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second, Header: s.o.header, Idle: idleTime}
 	for i := range s.o.servers {
 		v := &server{index: i}
 		v.half = half{s: s, name: fmt.Sprintf("s%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})), id: identity("server", i)}

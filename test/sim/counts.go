@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,19 +28,37 @@ func (s *Sim) read(h *half) counts {
 	sum := counts{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			sum[f.GetName()+direction(m)] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			v := m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum[f.GetName()+label(m, "direction")] += v
+			if f.GetName() == "response_total" {
+				sum["response"+label(m, "direction")+label(m, "status_code")+label(m, "grpc_status")+label(m, "classification")] += v
+			}
 		}
 	}
 	return sum
 }
 
-func direction(m *dto.Metric) string {
+func label(m *dto.Metric, name string) string {
 	for _, l := range m.GetLabel() {
-		if l.GetName() == "direction" {
+		if l.GetName() == name {
 			return " " + l.GetValue()
 		}
 	}
 	return ""
+}
+
+// class is how a call's response is counted in the given direction (R12.1, R4.7).
+func (c *call) class(direction string) string {
+	grpc, failed := "", c.status >= 500
+	if c.grpc {
+		grpc = get(c.respTrail, "grpc-status")
+		failed = false
+	}
+	out := "success"
+	if failed {
+		out = "failure"
+	}
+	return fmt.Sprintf("response %s %d %s %s", direction, c.status, grpc, out)
 }
 
 // numbers holds that proxies count what happened (R12.1).
@@ -71,7 +92,7 @@ func (s *Sim) numbers() {
 // undisturbed reports whether every call went as planned, at the first attempt.
 func (s *Sim) undisturbed() bool {
 	for _, c := range s.calls {
-		if !c.r.Plain() {
+		if !c.r.Plain() || s.Kinds.Has(KindRude) {
 			return false
 		}
 	}
@@ -92,6 +113,7 @@ func (s *Sim) exact(seen map[*half]counts) {
 			}
 			want["request_total outbound"]++
 			want["response_total outbound"]++
+			want[k.class("outbound")]++
 		}
 		s.equal(&c.half, seen, want)
 	}
@@ -105,6 +127,7 @@ func (s *Sim) exact(seen map[*half]counts) {
 			default:
 				want["request_total inbound"]++
 				want["response_total inbound"]++
+				want[k.class("inbound")]++
 			}
 		}
 		s.equal(&v.half, seen, want)
@@ -112,6 +135,11 @@ func (s *Sim) exact(seen map[*half]counts) {
 }
 
 func (s *Sim) equal(h *half, seen map[*half]counts, want counts) {
+	for _, k := range slices.Sorted(maps.Keys(seen[h])) {
+		if strings.HasPrefix(k, "response ") && seen[h][k] != want[k] {
+			s.O.Reportf(0, "the proxy of %s has counted %q %v times, it was %v", h.name, k, seen[h][k], want[k])
+		}
+	}
 	for _, name := range []string{"request_total", "response_total", "tcp_open_total"} {
 		for _, d := range []string{" inbound", " outbound"} {
 			if got := seen[h][name+d]; got != want[name+d] && !strings.HasPrefix(name, "tcp") {

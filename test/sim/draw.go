@@ -53,6 +53,7 @@ const (
 	KindTurnedAway
 	KindConnect
 	KindHabits
+	KindRude
 	NumKinds
 )
 
@@ -62,7 +63,7 @@ var kindNames = [NumKinds]string{
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
-	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits",
+	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits", "rude client",
 }
 
 // String names the kind.
@@ -84,6 +85,7 @@ type options struct {
 	weather                    simnet.Config
 	idleClose, hopAge          time.Duration
 	discoveryDelay             time.Duration
+	header                     time.Duration // for a head
 	linger, pace, goAwayWait   time.Duration
 	shortLeaf                  bool
 	limits                     bool // requests and heads have a time
@@ -137,6 +139,7 @@ func (s *Sim) draw() {
 	o.span = 100 * time.Millisecond
 	o.hopAge = time.Hour
 	o.plain = s.one(2)
+	o.header = 3 * time.Second
 	all := []protocol{protoH1, protoH2, protoTCP}
 	o.protocols = all
 	if s.one(2) {
@@ -190,6 +193,7 @@ func (s *Sim) drawScript() {
 	const slow = 1<<KindAbort | 1<<KindOrder | 1<<KindStale | 1<<KindKill | 1<<KindDelay | 1<<KindRenewal | 1<<KindLarge
 	if o.limits = o.script&slow == 0 && s.one(2); o.limits {
 		s.Kinds.add(KindLimits)
+		o.header = longest / 2
 	}
 	if o.script.Has(KindIdleClose) {
 		o.idleClose = of(s, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)

@@ -109,6 +109,7 @@ type h1Server struct {
 	tunnel   bool
 	gotEOF   bool
 	requests int
+	rude     bool // the request in hand
 }
 
 func newH1Server(c *appConn) *h1Server {
@@ -130,6 +131,9 @@ func (k *h1Server) received(p []byte) {
 func (k *h1Server) head(start string, fs []field) (framing, int64) {
 	k.requests++
 	part := strings.Split(start, " ")
+	if get(fs, "x-oracle-id") == rude {
+		return k.bear(fs)
+	}
 	call := k.s.find(get(fs, "x-oracle-id"))
 	if call == nil || len(part) != 3 {
 		k.s.O.Reportf(0, "server %s got a request that nobody sent: %q %v", k.v.name, start, fs)
@@ -196,6 +200,12 @@ func (k *h1Server) data(p []byte) {
 }
 
 func (k *h1Server) end(trailers []field) {
+	if k.rude {
+		k.gotAll, k.sentAll, k.rude = true, true, false
+		k.e.Write(appendHead("HTTP/1.1 404 Rude", []field{{"content-length", "0"}}))
+		k.rd.hold = false
+		return
+	}
 	k.gotAll = true
 	k.rd.hold = true
 	if k.a == nil {
@@ -404,4 +414,13 @@ func (k *h1Server) failed() {
 		k.a.Cut()
 		k.a = nil
 	}
+}
+
+// bear takes a request of a rude client, which may only be whole when it has no body.
+func (k *h1Server) bear(fs []field) (framing, int64) {
+	k.rude, k.a, k.call = true, nil, nil
+	if get(fs, "transfer-encoding") == "" {
+		return framingNone, 0
+	}
+	return framingTunnel, 0
 }

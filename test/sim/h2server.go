@@ -50,6 +50,10 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 	if k.away || id <= k.last {
 		return
 	}
+	if get(fs, "x-oracle-id") == rude {
+		k.last = id // it is refused, or never ends
+		return
+	}
 	call := k.s.find(get(fs, "x-oracle-id"))
 	if call == nil {
 		k.s.O.Reportf(0, "server %s got a request that nobody sent: %v", k.v.name, fs)

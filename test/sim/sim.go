@@ -79,6 +79,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	s.tap()
 	s.build()
 	s.traffic()
+	s.rudeTraffic()
 	s.script()
 	for limit := mono.Time(0); limit < s.last.Add(patience); {
 		limit = s.last.Add(patience)
@@ -93,7 +94,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	s.W.Run(s.W.Now().Add(cooling))
 	s.leaks()
 	s.weighed()
-	if s.Seed%10 == 0 || s.o.script.Has(KindEjection) { // gathering takes its time
+	if s.Seed%4 == 0 || s.o.script.Has(KindEjection) { // gathering takes its time
 		s.numbers()
 	}
 	s.counted()
