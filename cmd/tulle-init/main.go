@@ -1,5 +1,6 @@
 // Command tulle-init redirects a pod's own network to the proxy in it (rule R13.3). It runs once, before
-// the proxy and the application, as root with the capability NET_ADMIN alone.
+// the application, as root with the capability NET_ADMIN alone. With --await it ends only when the proxy,
+// which runs already, is ready (R13.2).
 //
 //	tulle-init --inbound-port 4143 --outbound-port 4140 --proxy-uid 2102 --skip-outbound-ports 3306
 package main
@@ -16,6 +17,7 @@ import (
 	"github.com/tulle-mesh/tulle/injector/skip"
 	"github.com/tulle-mesh/tulle/internal/run"
 	"github.com/tulle-mesh/tulle/internal/version"
+	"github.com/tulle-mesh/tulle/proxy/admin/ready"
 )
 
 func main() { os.Exit(run.Main(context.Background(), "tulle-init", command)) }
@@ -34,7 +36,8 @@ func command(ctx context.Context, args []string, s run.Streams) error {
 	skipOut := f.String("skip-outbound-ports", "", "ports and ranges that are dialled round the proxy")
 	subnets := f.String("skip-subnets", "", "networks that go round the proxy: 10.1.0.0/16,fd00::/8")
 	remove := f.Bool("remove", false, "take the redirect away")
-	check := f.Bool("check", true, "dial through the redirect; the proxy must not be running yet")
+	check := f.Bool("check", true, "dial through the redirect, unless it stands already")
+	await := f.String("await", "", "end only when this URL answers 200: http://127.0.0.1:4191/ready")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return &run.ExitError{}
@@ -55,23 +58,27 @@ func command(ctx context.Context, args []string, s run.Streams) error {
 	if !inOK || !outOK || !netsOK {
 		return mistakef("want ports such as 22,9000-9010 and networks such as 10.1.0.0/16,fd00::/8")
 	}
-	return apply(ctx, cfg, *check, s)
+	if err := apply(ctx, cfg, *check, s); err != nil || *await == "" {
+		return err
+	}
+	// No limit: a pod whose init container fails may be over (restartPolicy Never), and one that is tried
+	// again and again is tried ever less often. The proxy is waited for as long as the pod is wanted.
+	return ready.Await(ctx, *await, func(missing string) { fmt.Fprintln(s.Out, "waiting for the proxy:", missing) })
 }
 
 func apply(ctx context.Context, cfg redirect.Config, check bool, s run.Streams) error {
+	if check {
+		found, err := redirect.Prove(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "dialled through the redirect: %s\n", strings.Join(append(found.Dialled, found.NotDialled...), "; "))
+	}
 	if err := redirect.Apply(cfg); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Out, "tulle-init %s: connections from the network go to %d, those of the application to %d\n",
 		version.String(), cfg.Inbound, cfg.Outbound)
-	if !check {
-		return nil
-	}
-	found, err := redirect.Check(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(s.Out, "dialled through the redirect: %s\n", strings.Join(append(found.Dialled, found.NotDialled...), "; "))
 	return nil
 }
 

@@ -20,9 +20,12 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/mtls"
 )
 
-// healthEvery is how often a proxy that starts looks whether it is ready. Afterwards it looks when it
-// is asked: an idle proxy does not wake up.
-const healthEvery = 100 * time.Millisecond
+// A proxy that starts looks ever less often whether it is ready. Afterwards it looks when it is asked: an
+// idle proxy does not wake up.
+const (
+	healthFirst = time.Millisecond
+	healthMost  = 100 * time.Millisecond
+)
 
 // adminParts are what the door at 4191 is made of.
 type adminParts struct {
@@ -108,11 +111,13 @@ func (a adminParts) gatherer() prometheus.Gatherer {
 
 // watch looks until the proxy is ready, which it then stays.
 func (a adminParts) watch(ctx context.Context, h *admin.Health) error {
-	tick := time.NewTicker(healthEvery)
+	wait := healthFirst
+	tick := time.NewTimer(wait)
 	defer tick.Stop()
 	for {
 		a.look(h)
 		if h.Ready() {
+			a.log.Info("ready")
 			<-ctx.Done()
 			return nil
 		}
@@ -120,6 +125,8 @@ func (a adminParts) watch(ctx context.Context, h *admin.Health) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			wait = min(wait*3/2, healthMost)
+			tick.Reset(wait)
 		}
 	}
 }

@@ -5,18 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/run"
+	"github.com/tulle-mesh/tulle/proxy/admin/ready"
 )
-
-// awaitEvery is how often await asks: a pod's start is waiting for it.
-const awaitEvery = 50 * time.Millisecond
 
 // await returns once the proxy beside it is ready (R13.2): the postStart of a proxy that is an ordinary
 // container, before which the kubelet starts none of the containers that follow.
@@ -38,7 +33,10 @@ func await(ctx context.Context, args []string, s run.Streams) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
-	return awaitReady(ctx, url, *limit)
+	if err := ready.Await(ctx, url, nil); err != nil {
+		return fmt.Errorf("after %v: %w", *limit, err)
+	}
+	return nil
 }
 
 // readyURL is the door of a proxy that listens at an address, as its own pod reaches it.
@@ -54,43 +52,4 @@ func readyURL(listen string) (string, error) {
 		a = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 	}
 	return "http://" + a.String() + "/ready", nil
-}
-
-// awaitReady asks until the answer is 200. What was missing last is told when it does not come.
-func awaitReady(ctx context.Context, url string, limit time.Duration) error {
-	last := "nobody has answered"
-	tick := time.NewTicker(awaitEvery)
-	defer tick.Stop()
-	c := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for {
-		ready, said := ask(ctx, c, url)
-		if ready {
-			return nil
-		}
-		if ctx.Err() == nil {
-			last = said
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the proxy is not ready after %v: %s", limit, last)
-		case <-tick.C:
-		}
-	}
-}
-
-func ask(ctx context.Context, c *http.Client, url string) (ready bool, said string) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return false, err.Error()
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return false, err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	if err != nil {
-		return false, err.Error()
-	}
-	return resp.StatusCode == http.StatusOK, strings.ReplaceAll(strings.TrimSpace(string(body)), "\n", "; ")
 }

@@ -2,14 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/tulle-mesh/tulle/internal/leak"
 	"github.com/tulle-mesh/tulle/internal/run"
@@ -17,31 +12,10 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-func TestAwaitReturnsOnceTheProxyIsReady(t *testing.T) { // R13.2
-	var asked atomic.Int32
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) < 3 {
-			http.Error(w, "not ready\nmissing: certificate", http.StatusServiceUnavailable)
-		}
-	}))
-	defer s.Close()
-	if err := awaitReady(t.Context(), s.URL+"/ready", time.Minute); err != nil || asked.Load() != 3 {
-		t.Errorf("%v after %d questions", err, asked.Load())
-	}
-}
-
-func TestAwaitTellsWhatWasMissing(t *testing.T) { // R13.2, R11.1
-	ctx, cancel := context.WithCancel(t.Context())
-	var asked atomic.Int32
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) == 2 { // the first answer has arrived
-			cancel()
-		}
-		http.Error(w, "not ready\nmissing: certificate", http.StatusServiceUnavailable)
-	}))
-	defer s.Close()
-	err := awaitReady(ctx, s.URL+"/ready", time.Minute)
-	if err == nil || err.Error() != "the proxy is not ready after 1m0s: not ready; missing: certificate" {
+func TestAwaitGivesUp(t *testing.T) { // R13.2
+	t.Setenv("TULLE_ADMIN_LISTEN", "127.0.0.1:1") // nobody listens
+	err := command(t.Context(), []string{"await", "--timeout", "1ms"}, run.Streams{})
+	if err == nil || !strings.Contains(err.Error(), "after 1ms: the proxy is not ready") {
 		t.Error(err)
 	}
 }

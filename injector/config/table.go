@@ -168,7 +168,7 @@ func lifecycle() []Setting {
 			Doc: "The proxy as a native sidecar (an init container with restartPolicy Always), which Kubernetes has from 1.29 on; `auto` asks the cluster's version.",
 		},
 		{
-			Name: Await, Default: Enabled, kind: toggle{}, Sets: "`startupProbe`, or `lifecycle.postStart`",
+			Name: Await, Default: Enabled, kind: toggle{}, Sets: "argument of tulle-init, or `lifecycle.postStart`",
 			Doc: "The application starts only when the proxy is ready.",
 		},
 		{

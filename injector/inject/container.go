@@ -35,6 +35,9 @@ func (b *builder) initContainer() corev1.Container {
 			args = append(args, a.flag, v)
 		}
 	}
+	if b.native && b.set.IsEnabled(config.Await) {
+		args = append(args, "--await", fmt.Sprintf("http://127.0.0.1:%d/ready", AdminPort))
+	}
 	return corev1.Container{
 		Name: InitContainer, Image: b.image(), ImagePullPolicy: b.pull(),
 		Command: []string{initCommand}, Args: args, Resources: b.resources(),
@@ -73,26 +76,19 @@ func (b *builder) proxyContainer() corev1.Container {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
-	await := b.set.IsEnabled(config.Await)
-	switch {
-	case b.native:
+	if b.native {
 		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-		if await {
-			// The kubelet starts what follows once this has passed. It asks every second: Kubernetes
-			// counts in no less.
-			c.StartupProbe = own("/ready", 1, 120)
-		}
-	default:
-		c.Lifecycle = b.hooks(await)
+	} else {
+		c.Lifecycle = b.hooks()
 	}
 	return c
 }
 
 // hooks are those of a proxy that is an ordinary container: what it does not do before the application
 // starts, and does after the application was told to end.
-func (b *builder) hooks(await bool) *corev1.Lifecycle {
+func (b *builder) hooks() *corev1.Lifecycle {
 	var l corev1.Lifecycle
-	if await {
+	if b.set.IsEnabled(config.Await) {
 		l.PostStart = &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{proxyCommand, "await", "--timeout", "2m"}}}
 	}
 	if seconds := b.sleep(); seconds > 0 {

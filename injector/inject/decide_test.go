@@ -136,12 +136,12 @@ func TestWhatIsAddedLaterIsSeenTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "added"})
-	pod.Spec.InitContainers[1].Image = "tulle-proxy:old"
+	pod.Spec.InitContainers[0].Image = "tulle-proxy:old"
 	pod, report, err := inject.Inject(pod, params())
 	if err != nil || !report.Changed {
 		t.Fatal(report, err)
 	}
-	if len(pod.Spec.Containers) != 2 || pod.Spec.Containers[1].Lifecycle == nil || strings.HasSuffix(pod.Spec.InitContainers[1].Image, "old") {
+	if len(pod.Spec.Containers) != 2 || pod.Spec.Containers[1].Lifecycle == nil || strings.HasSuffix(pod.Spec.InitContainers[0].Image, "old") {
 		t.Errorf("%+v", pod.Spec)
 	}
 	back, _, err := inject.Uninject(pod, "x")

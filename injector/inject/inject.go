@@ -104,13 +104,15 @@ func (b *builder) isNative() bool {
 }
 
 // addContainers puts tulle-init and the proxy where they belong. A native sidecar runs before the
-// application's own init containers and serves them; an ordinary one starts after them, so that the
-// redirect must come after them, too.
+// application's own init containers and serves them. tulle-init comes after it and ends when it is ready:
+// the kubelet sees within a second that a container runs or has ended, where a startup probe of the proxy
+// would cost another second or two (docs/decisions/0009-proxy-before-redirect.md). An ordinary one starts
+// after the init containers, so that the redirect must come after them, too.
 func (b *builder) addContainers() {
 	spec := &b.pod.Spec
 	redirect, proxy := b.initContainer(), b.proxyContainer()
 	if b.native {
-		spec.InitContainers = append([]corev1.Container{redirect, proxy}, spec.InitContainers...)
+		spec.InitContainers = append([]corev1.Container{proxy, redirect}, spec.InitContainers...)
 		return
 	}
 	spec.InitContainers = append(spec.InitContainers, redirect)

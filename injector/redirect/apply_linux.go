@@ -32,6 +32,19 @@ func Remove() error {
 	return nil
 }
 
+// stands reports whether there is a redirect.
+func stands() (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("netlink: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, explain(fmt.Errorf("list tables: %w", err), commit)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == Table }), nil
+}
+
 // commit runs one batch.
 func commit(build func(*nftables.Conn)) error {
 	c, err := nftables.New()

@@ -27,19 +27,33 @@ var families = []struct {
 	{"IPv6", netip.MustParseAddr("2001:db8::1")},
 }
 
-// Check proves the redirect: it listens where the proxy will and dials somewhere else as an application
-// would (R13.3). The way in cannot be dialled from within: Apply has read it back. Where the proxy runs
-// already, because the init containers of a pod were run again, nothing can be dialled.
-func Check(ctx context.Context, cfg Config) (Checked, error) {
-	var found Checked
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf(":%d", cfg.Outbound))
-	if errors.Is(err, unix.EADDRINUSE) {
-		found.NotDialled = []string{fmt.Sprintf("port %d is in use: the proxy runs already", cfg.Outbound)}
-		return found, nil
+// Prove writes the redirect with a port of its own in place of the proxy's, which may be in use, listens
+// there and dials somewhere else as an application would (R13.3). The way in cannot be dialled from within:
+// Apply has read it back. Apply takes its place afterwards. Where a redirect stands already, because the init
+// containers of a pod were run again, connections of the application would be lost: nothing is dialled.
+func Prove(ctx context.Context, cfg Config) (Checked, error) {
+	standing, err := stands()
+	if err != nil || standing {
+		return Checked{NotDialled: []string{"the redirect stands already"}}, err
 	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":0")
 	if err != nil {
-		return found, fmt.Errorf("listen where the proxy will: %w", err)
+		return Checked{}, fmt.Errorf("listen in the proxy's place: %w", err)
 	}
+	cfg.Outbound = netip.MustParseAddrPort(l.Addr().String()).Port()
+	if err := Apply(cfg); err != nil {
+		l.Close()
+		return Checked{}, err
+	}
+	found, err := check(ctx, cfg, l)
+	if err != nil { // else the next try would find a redirect
+		return found, errors.Join(err, Remove())
+	}
+	return found, nil
+}
+
+// check dials through the redirect that stands and wants the connections at l, which it closes.
+func check(ctx context.Context, cfg Config, l net.Listener) (found Checked, err error) {
 	defer l.Close()
 	for _, f := range families {
 		to, why := dialable(cfg, f.addr)

@@ -29,9 +29,9 @@ type Config struct {
 	SkipSubnets []netip.Prefix
 }
 
-// Checked is what Check found.
+// Checked is what Prove found.
 type Checked struct {
-	// Dialled are the families of which a connection was dialled and came out at the outbound port.
+	// Dialled are the families of which a connection was dialled and came out where the proxy's would.
 	Dialled []string
 	// NotDialled says why a family was not dialled: there is no route, everything is skipped.
 	NotDialled []string

@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -177,28 +178,57 @@ func TestUDPPassesBy(t *testing.T) {
 	}
 }
 
-func TestCheckDialsThroughTheRedirect(t *testing.T) { // R13.3
+// prove runs Prove in the pod.
+func (w *world) prove(cfg Config) (found Checked, err error) {
+	w.t.Helper()
+	w.in(w.pod, 0, func() { found, err = Prove(w.t.Context(), cfg) })
+	return found, err
+}
+
+func TestProveDialsThroughTheRedirect(t *testing.T) { // R13.3
 	w := newWorld(t)
-	check := func(cfg Config) (found Checked, err error) {
-		w.in(w.pod, 0, func() { found, err = Check(t.Context(), cfg) })
-		return found, err
-	}
-	w.do(w.pod, func() error { return Apply(plain()) })
-	found, err := check(plain())
+	w.listen(w.pod, 4143, 4140) // the proxy, which runs already
+	found, err := w.prove(plain())
 	if err != nil || strings.Join(found.Dialled, " ") != "IPv4 IPv6" || found.NotDialled != nil {
 		t.Errorf("%+v, %v", found, err)
 	}
+	w.do(w.pod, Remove)
 	cfg := plain()
 	cfg.SkipSubnets = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 	cfg.SkipOutbound = []skip.PortRange{{From: 9, To: 65535}, {From: 1, To: 8}}
-	found, err = check(cfg)
+	found, err = w.prove(cfg)
 	if err != nil || strings.Join(found.NotDialled, "; ") != "IPv4: skip-subnets has 0.0.0.0/0; IPv6: skip-outbound-ports has every port" {
 		t.Errorf("%+v, %v", found, err)
 	}
-	w.listen(w.pod, 4140)
-	found, err = check(plain())
-	if err != nil || strings.Join(found.NotDialled, "; ") != "port 4140 is in use: the proxy runs already" {
+}
+
+// TestAProofThatFailedIsTriedAgain: the kubelet runs a failed init container again.
+func TestAProofThatFailedIsTriedAgain(t *testing.T) { // R13.3
+	w := newWorld(t)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	w.in(w.pod, 0, func() {
+		if _, err := Prove(stopped, plain()); err == nil {
+			t.Error("a proof that could not be made")
+		}
+	})
+	if n := w.rules(); n != 0 {
+		t.Errorf("%d rules are left", n)
+	}
+}
+
+// TestProveLeavesARunningPodAlone: the init containers of a pod may be run again beside its application, none
+// of whose connections may go anywhere but to the proxy.
+func TestProveLeavesARunningPodAlone(t *testing.T) { // R13.3
+	w := newWorld(t)
+	w.do(w.pod, func() error { return Apply(plain()) })
+	found, err := w.prove(plain())
+	if err != nil || strings.Join(found.NotDialled, "; ") != "the redirect stands already" || found.Dialled != nil {
 		t.Errorf("%+v, %v", found, err)
+	}
+	proxy, out := w.listen(w.pod, 4140), at(peerIPs[0], 80)
+	if a, err := w.dial(w.pod, 0, out, proxy); err != nil || a.port != 4140 || a.dst != out {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 
@@ -213,24 +243,28 @@ func TestCheckFindsWhatIsBroken(t *testing.T) { // R13.3
 		}
 		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(32, 32)}})
 	})
-	check := func() (err error) {
-		w.in(w.pod, 0, func() { _, err = Check(t.Context(), plain()) })
+	checked := func() (err error) {
+		w.in(w.pod, 0, func() {
+			var l net.Listener
+			if l, err = net.Listen("tcp", ":4140"); err == nil {
+				_, err = check(t.Context(), plain(), l)
+			}
+		})
 		return err
 	}
-	if err := check(); !errors.Is(err, unix.ECONNREFUSED) || !strings.Contains(err.Error(), "IPv4: dial 192.0.2.1:9 through the redirect") {
+	if err := checked(); !errors.Is(err, unix.ECONNREFUSED) || !strings.Contains(err.Error(), "IPv4: dial 192.0.2.1:9 through the redirect") {
 		t.Errorf("without a redirect: %v", err)
 	}
 	other := plain()
 	other.Outbound = 4999
 	w.do(w.pod, func() error { return Apply(other) })
-	if err := check(); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := checked(); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("with a redirect elsewhere: %v", err)
 	}
 }
 
 func TestWithoutARouteAFamilyIsNotDialled(t *testing.T) {
 	w := newWorld(t)
-	w.do(w.pod, func() error { return Apply(plain()) })
 	w.do(w.pod, func() error {
 		routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
 		for i := range routes {
@@ -240,9 +274,7 @@ func TestWithoutARouteAFamilyIsNotDialled(t *testing.T) {
 		}
 		return err
 	})
-	var found Checked
-	var err error
-	w.in(w.pod, 0, func() { found, err = Check(t.Context(), plain()) })
+	found, err := w.prove(plain())
 	if err != nil || strings.Join(found.Dialled, " ") != "IPv4" || strings.Join(found.NotDialled, " ") != "IPv6: there is no route" {
 		t.Errorf("%+v, %v", found, err)
 	}

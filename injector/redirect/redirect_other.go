@@ -15,5 +15,5 @@ func Apply(Config) error { return errLinux }
 // Remove is known on Linux alone.
 func Remove() error { return errLinux }
 
-// Check is known on Linux alone.
-func Check(context.Context, Config) (Checked, error) { return Checked{}, errLinux }
+// Prove is known on Linux alone.
+func Prove(context.Context, Config) (Checked, error) { return Checked{}, errLinux }
