@@ -165,6 +165,7 @@ func (w *world) environment(s proxySpec) []string {
 	if w.noRetries {
 		env = append(env, "TULLE_RETRIES=off")
 	}
+	env = append(env, w.env...)
 	// For the negative runs: settings of every proxy that is a process.
 	return append(env, strings.Fields(os.Getenv("TULLE_MESH_PROXY_ENV"))...)
 }

@@ -24,6 +24,7 @@ type world struct {
 	client, server *running
 	slots          int
 	noRetries      bool
+	env            []string // of proxies that are processes
 	next           atomic.Int32
 }
 
@@ -35,6 +36,8 @@ type worldConfig struct {
 	noTLS bool // proxies speak plaintext with each other
 	// noRetries makes every failure final.
 	noRetries bool
+	// env are settings of proxies that are processes, "NAME=value".
+	env []string
 	// account is who discovery says the server is; empty: "server", which it is.
 	account string
 }
@@ -61,7 +64,7 @@ func bareWorld(t testing.TB, cfg worldConfig) *world {
 	if cfg.slots == 0 {
 		cfg.slots = 60
 	}
-	w := &world{t: t, mode: cfg.mode, slots: cfg.slots, noRetries: cfg.noRetries}
+	w := &world{t: t, mode: cfg.mode, slots: cfg.slots, noRetries: cfg.noRetries, env: cfg.env}
 	w.net = fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), 1+rand.IntN(250))
 	cfg.plane.plaintext = cfg.plane.plaintext || cfg.noTLS
 	w.plane = newPlane(t, w.net+"1", cfg.plane)
