@@ -250,7 +250,11 @@ func brokenNetwork() []broken {
 		}
 	}
 	return []broken{
-		{"network-policies", "nothing leaves", 0, deny("shop", networkingv1.PolicyTypeEgress), Failure, "pods of shop/web may not reach tulle-identity:8080 and tulle-destination:8086"},
+		{"network-policies", "nothing leaves", 0, deny("shop", networkingv1.PolicyTypeEgress), Failure, "pods of shop/web may not reach tulle-identity:8080 and tulle-destination:8086 and DNS:1053"},
+		{"network-policies", "no names", 0, func(w *world) {
+			policy := egressFix("shop", "tulle", nil)
+			w.add(&policy)
+		}, Failure, "pods of shop/web may not reach DNS:1053"},
 		{"network-policies", "nothing enters", 0, deny("tulle", networkingv1.PolicyTypeIngress), Failure, "tulle-injector may not be entered on port 8443 by the API server"},
 		{"app-protocol", "unknown", 0, func(w *world) {
 			name := "gopher"
@@ -386,11 +390,11 @@ func TestPoliciesAreReadAsTheAPISays(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop"},
 			Spec:       networkingv1.NetworkPolicySpec{Egress: []networkingv1.NetworkPolicyEgressRule{{To: c.peers, Ports: c.ports}}},
 		}}
-		if got := w.leaves(from, to, 8080); got != c.want {
+		if got := w.leaves(from, to, door{port: 8080, protocol: tcp}); got != c.want {
 			t.Errorf("a policy for %s: %v, want %v", c.name, got, c.want)
 		}
 	}
-	if w.policies = nil; !w.leaves(from, to, 8080) {
+	if w.policies = nil; !w.leaves(from, to, door{port: 8080, protocol: tcp}) {
 		t.Error("without a policy nothing is cut")
 	}
 }

@@ -120,6 +120,24 @@ func (e *env) settings(ctx context.Context) (*config.Mesh, error) {
 	return config.FromValues(e.Tulle, []byte(in.Values))
 }
 
+// survey is what checks of injection look at.
+type survey struct {
+	mesh       *config.Mesh
+	namespaces map[string]*corev1.Namespace
+	pods       []corev1.Pod
+}
+
+func (e *env) survey(ctx context.Context) (all survey, err error) {
+	if all.mesh, err = e.settings(ctx); err != nil {
+		return all, err
+	}
+	if all.namespaces, err = e.namespaces(ctx); err != nil {
+		return all, err
+	}
+	all.pods, err = e.pods(ctx)
+	return all, err
+}
+
 func (e *env) secret(ctx context.Context, name string) (*corev1.Secret, error) {
 	return once(e, "secret "+name, func() (*corev1.Secret, error) {
 		return e.Kube.CoreV1().Secrets(e.Tulle).Get(ctx, name, metav1.GetOptions{})

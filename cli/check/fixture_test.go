@@ -100,7 +100,23 @@ func bare(t *testing.T) *world {
 		at := metav1.NewMicroTime(now.Add(-5 * time.Second))
 		w.add(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-node-lease"}, Spec: coordinationv1.LeaseSpec{RenewTime: &at}})
 	}
+	w.dns()
 	return w
+}
+
+// dns is the cluster's, on a port of its own choice.
+func (w *world) dns() {
+	udp, port := corev1.ProtocolUDP, int32(1053)
+	w.add(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "coredns-1", Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"}},
+		Spec:       corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "dns", Image: "dns"}}},
+		Status:     running("10.0.0.53"),
+	})
+	w.add(&discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-dns-1", Namespace: "kube-system", Labels: map[string]string{discoveryv1.LabelServiceName: "kube-dns"}},
+		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.53"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "coredns-1", Namespace: "kube-system"}}},
+		Ports:      []discoveryv1.EndpointPort{{Port: &port, Protocol: &udp}},
+	})
 }
 
 // rendered are the objects of the charts, which no test changes.

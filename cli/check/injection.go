@@ -48,21 +48,13 @@ func webhookReached(ctx context.Context, e *env) Finding {
 
 // annotations reads the settings of every namespace and pod as the injector does.
 func annotations(ctx context.Context, e *env) Finding {
-	m, err := e.settings(ctx)
-	if err != nil {
-		return unknown(err)
-	}
-	namespaces, err := e.namespaces(ctx)
-	if err != nil {
-		return unknown(err)
-	}
-	pods, err := e.pods(ctx)
+	all, err := e.survey(ctx)
 	if err != nil {
 		return unknown(err)
 	}
 	var wrong, doubtful []string
 	look := func(object string, from config.Source, in map[string]string) {
-		_, notices, err := m.Resolve(config.Layer{From: from, Object: object, Annotations: in})
+		_, notices, err := all.mesh.Resolve(config.Layer{From: from, Object: object, Annotations: in})
 		if err != nil {
 			wrong = append(wrong, strings.Split(err.Error(), "\n")...)
 		}
@@ -72,12 +64,12 @@ func annotations(ctx context.Context, e *env) Finding {
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
-		look("namespace "+name, config.FromNamespace, namespaces[name].Annotations)
+	for _, name := range slices.Sorted(maps.Keys(all.namespaces)) {
+		look("namespace "+name, config.FromNamespace, all.namespaces[name].Annotations)
 	}
 	seen := map[string]bool{}
-	for i := range pods {
-		p := &pods[i]
+	for i := range all.pods {
+		p := &all.pods[i]
 		object := owner(p)
 		if mesh.Ended(p) || seen[object] {
 			continue
@@ -124,31 +116,23 @@ func namespaceLabels(ctx context.Context, e *env) Finding {
 
 // unmeshed asks the injector's own function about every pod without a proxy.
 func unmeshed(ctx context.Context, e *env) Finding {
-	m, err := e.settings(ctx)
-	if err != nil {
-		return unknown(err)
-	}
-	namespaces, err := e.namespaces(ctx)
-	if err != nil {
-		return unknown(err)
-	}
-	pods, err := e.pods(ctx)
+	all, err := e.survey(ctx)
 	if err != nil {
 		return unknown(err)
 	}
 	counts := map[string]int{}
 	var order []string
 	with := 0
-	for i := range pods {
-		p := &pods[i]
-		if mesh.Ended(p) || p.DeletionTimestamp != nil || namespaces[p.Namespace] == nil {
+	for i := range all.pods {
+		p := &all.pods[i]
+		if mesh.Ended(p) || p.DeletionTimestamp != nil || all.namespaces[p.Namespace] == nil {
 			continue
 		}
 		if mesh.ProxyContainer(&p.Spec) != nil {
 			with++
 			continue
 		}
-		why := whyUnmeshed(p, namespaces[p.Namespace], m)
+		why := whyUnmeshed(p, all.namespaces[p.Namespace], all.mesh)
 		if why == "" {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -17,13 +18,51 @@ import (
 	"github.com/tulle-mesh/tulle/cli/mesh"
 )
 
-// door is a port of the control plane that every proxy dials.
+// door is a port that every proxy dials.
 type door struct {
-	deployment string
-	port       int32
+	name     string
+	port     int32
+	protocol corev1.Protocol
+	pods     []corev1.Pod
 }
 
-var doors = []door{{mesh.Identity, mesh.IdentityPort}, {mesh.Destination, mesh.DestinationPort}}
+// doors are those of the control plane, and the DNS that finds it by name.
+func (e *env) doors(ctx context.Context, control map[string][]corev1.Pod) ([]door, error) {
+	all := []door{
+		{mesh.Identity, mesh.IdentityPort, corev1.ProtocolTCP, control[mesh.Identity]},
+		{mesh.Destination, mesh.DestinationPort, corev1.ProtocolTCP, control[mesh.Destination]},
+	}
+	pods, err := e.pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dns, err := e.Kube.DiscoveryV1().EndpointSlices(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kube-dns"})
+	if err != nil {
+		return nil, e.Explain("list the endpoints of DNS", err)
+	}
+	for i := range dns.Items {
+		served := podsOf(&dns.Items[i], pods)
+		for _, p := range dns.Items[i].Ports {
+			if p.Port != nil && p.Protocol != nil && *p.Protocol == corev1.ProtocolUDP && len(served) > 0 {
+				return append(all, door{"DNS", *p.Port, corev1.ProtocolUDP, served}), nil
+			}
+		}
+	}
+	return all, nil // a DNS of another name, or on the nodes themselves: nothing is known of it
+}
+
+// podsOf are the pods that a slice leads to.
+func podsOf(s *discoveryv1.EndpointSlice, pods []corev1.Pod) []corev1.Pod {
+	var out []corev1.Pod
+	for i := range pods {
+		if slices.ContainsFunc(s.Endpoints, func(ep discoveryv1.Endpoint) bool {
+			return ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" && ep.TargetRef.Name == pods[i].Name && s.Namespace == pods[i].Namespace
+		}) {
+			out = append(out, pods[i])
+		}
+	}
+	return out
+}
 
 // wall knows the NetworkPolicies of a cluster as the API says they work. Whether a network plugin
 // enforces them it does not know.
@@ -54,17 +93,21 @@ func networkPolicies(ctx context.Context, e *env) Finding {
 	if err != nil {
 		return unknown(err)
 	}
+	doors, err := e.doors(ctx, control)
+	if err != nil {
+		return unknown(err)
+	}
 	w := &wall{l.Items, namespaces}
 	f := Finding{Status: OK, Note: "of " + count(len(perNamespace(l.Items)), "namespace")}
 	var fixes []networkingv1.NetworkPolicy
 	clients := perOwner(pods)
 	for _, p := range clients {
-		if cut := w.cutEgress(p, control); len(cut) > 0 {
+		if cut := w.cutEgress(p, doors); len(cut) > 0 {
 			f.Problems = append(f.Problems, fmt.Sprintf("%s may not reach %s", owner(p), strings.Join(cut, " and ")))
-			fixes = addFix(fixes, egressFix(p.Namespace, e.Tulle))
+			fixes = addFix(fixes, egressFix(p.Namespace, e.Tulle, doors))
 		}
 	}
-	closed, fix := w.cutIngress(clients, control, e.Tulle)
+	closed, fix := w.cutIngress(clients, doors[:2], control[mesh.Injector], e.Tulle)
 	f.Problems = append(f.Problems, closed...)
 	if len(f.Problems) > 0 {
 		f.Status = Failure
@@ -97,37 +140,31 @@ func perOwner(pods []corev1.Pod) []*corev1.Pod {
 	return out
 }
 
-func (w *wall) cutEgress(p *corev1.Pod, control map[string][]corev1.Pod) []string {
+func (w *wall) cutEgress(p *corev1.Pod, doors []door) []string {
 	var cut []string
 	for _, d := range doors {
-		for i := range control[d.deployment] {
-			if !w.leaves(p, &control[d.deployment][i], d.port) {
-				cut = append(cut, fmt.Sprintf("%s:%d", d.deployment, d.port))
-				break
-			}
+		if slices.ContainsFunc(d.pods, func(to corev1.Pod) bool { return !w.leaves(p, &to, d) }) {
+			cut = append(cut, fmt.Sprintf("%s:%d", d.name, d.port))
 		}
 	}
 	return cut
 }
 
 // cutIngress asks whether clients may enter the control plane, and the API server the injector.
-func (w *wall) cutIngress(clients []*corev1.Pod, control map[string][]corev1.Pod, tulle string) ([]string, *networkingv1.NetworkPolicy) {
+func (w *wall) cutIngress(clients []*corev1.Pod, doors []door, injector []corev1.Pod, tulle string) ([]string, *networkingv1.NetworkPolicy) {
 	var problems []string
 	for _, d := range doors {
-		for i := range control[d.deployment] {
-			at := &control[d.deployment][i]
-			j := slices.IndexFunc(clients, func(c *corev1.Pod) bool { return !w.enters(c, at, d.port) })
+		for i := range d.pods {
+			j := slices.IndexFunc(clients, func(c *corev1.Pod) bool { return !w.enters(c, &d.pods[i], d) })
 			if j >= 0 {
-				problems = append(problems, fmt.Sprintf("%s may not be entered on port %d by %s", d.deployment, d.port, owner(clients[j])))
+				problems = append(problems, fmt.Sprintf("%s may not be entered on port %d by %s", d.name, d.port, owner(clients[j])))
 				break
 			}
 		}
 	}
-	for i := range control[mesh.Injector] {
-		if !w.openToNodes(&control[mesh.Injector][i], 8443) {
-			problems = append(problems, mesh.Injector+" may not be entered on port 8443 by the API server, which is no pod")
-			break
-		}
+	webhook := door{mesh.Injector, 8443, corev1.ProtocolTCP, injector}
+	if slices.ContainsFunc(injector, func(p corev1.Pod) bool { return !w.openToNodes(&p, webhook) }) {
+		problems = append(problems, mesh.Injector+" may not be entered on port 8443 by the API server, which is no pod")
 	}
 	if len(problems) == 0 {
 		return nil, nil
@@ -156,31 +193,31 @@ func hasDirection(n *networkingv1.NetworkPolicy, d networkingv1.PolicyType) bool
 	return d == networkingv1.PolicyTypeIngress || len(n.Spec.Egress) > 0
 }
 
-func (w *wall) leaves(from, to *corev1.Pod, port int32) bool {
+func (w *wall) leaves(from, to *corev1.Pod, d door) bool {
 	policies := w.selecting(from, networkingv1.PolicyTypeEgress)
 	return len(policies) == 0 || slices.ContainsFunc(policies, func(n *networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(n.Spec.Egress, func(r networkingv1.NetworkPolicyEgressRule) bool {
-			return hasPort(r.Ports, to, port) && w.hasPeer(r.To, n.Namespace, to)
+			return hasPort(r.Ports, to, d) && w.hasPeer(r.To, n.Namespace, to)
 		})
 	})
 }
 
-func (w *wall) enters(from, to *corev1.Pod, port int32) bool {
+func (w *wall) enters(from, to *corev1.Pod, d door) bool {
 	policies := w.selecting(to, networkingv1.PolicyTypeIngress)
 	return len(policies) == 0 || slices.ContainsFunc(policies, func(n *networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(n.Spec.Ingress, func(r networkingv1.NetworkPolicyIngressRule) bool {
-			return hasPort(r.Ports, to, port) && w.hasPeer(r.From, n.Namespace, from)
+			return hasPort(r.Ports, to, d) && w.hasPeer(r.From, n.Namespace, from)
 		})
 	})
 }
 
 // openToNodes: only a rule for everybody, or for addresses, lets in what is no pod.
-func (w *wall) openToNodes(to *corev1.Pod, port int32) bool {
+func (w *wall) openToNodes(to *corev1.Pod, d door) bool {
 	policies := w.selecting(to, networkingv1.PolicyTypeIngress)
 	return len(policies) == 0 || slices.ContainsFunc(policies, func(n *networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(n.Spec.Ingress, func(r networkingv1.NetworkPolicyIngressRule) bool {
 			block := slices.ContainsFunc(r.From, func(p networkingv1.NetworkPolicyPeer) bool { return p.IPBlock != nil })
-			return hasPort(r.Ports, to, port) && (len(r.From) == 0 || block)
+			return hasPort(r.Ports, to, d) && (len(r.From) == 0 || block)
 		})
 	})
 }
@@ -211,20 +248,28 @@ func inBlock(b *networkingv1.IPBlock, p *corev1.Pod) bool {
 	return in(b.CIDR) && !slices.ContainsFunc(b.Except, in)
 }
 
-func hasPort(ports []networkingv1.NetworkPolicyPort, to *corev1.Pod, port int32) bool {
+func hasPort(ports []networkingv1.NetworkPolicyPort, to *corev1.Pod, d door) bool {
 	return len(ports) == 0 || slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
 		switch {
-		case p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP:
+		case protocolOf(&p) != d.protocol:
 			return false
 		case p.Port == nil:
 			return true
 		case p.Port.Type == intstr.String:
-			return hasNamedPort(to, p.Port.StrVal, port)
+			return hasNamedPort(to, p.Port.StrVal, d.port)
 		case p.EndPort != nil:
-			return port >= p.Port.IntVal && port <= *p.EndPort
+			return d.port >= p.Port.IntVal && d.port <= *p.EndPort
 		}
-		return p.Port.IntVal == port
+		return p.Port.IntVal == d.port
 	})
+}
+
+// protocolOf is TCP where none is said.
+func protocolOf(p *networkingv1.NetworkPolicyPort) corev1.Protocol {
+	if p.Protocol == nil {
+		return corev1.ProtocolTCP
+	}
+	return *p.Protocol
 }
 
 func hasNamedPort(p *corev1.Pod, name string, port int32) bool {
@@ -252,16 +297,26 @@ func policy(namespace, name string, spec networkingv1.NetworkPolicySpec) network
 	}
 }
 
-// egressFix lets every pod of a namespace reach the control plane.
-func egressFix(namespace, tulle string) networkingv1.NetworkPolicy {
-	return policy(namespace, "allow-tulle", networkingv1.NetworkPolicySpec{
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
-		Egress: []networkingv1.NetworkPolicyEgressRule{{
+// egressFix lets every pod of a namespace reach the control plane, and the DNS by which it is found.
+func egressFix(namespace, tulle string, doors []door) networkingv1.NetworkPolicy {
+	to := func(namespace string, ports []networkingv1.NetworkPolicyPort) networkingv1.NetworkPolicyEgressRule {
+		return networkingv1.NetworkPolicyEgressRule{
 			To: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
-				MatchLabels: map[string]string{corev1.LabelMetadataName: tulle},
+				MatchLabels: map[string]string{corev1.LabelMetadataName: namespace},
 			}}},
-			Ports: tcp(mesh.IdentityPort, mesh.DestinationPort),
-		}},
+			Ports: ports,
+		}
+	}
+	rules := []networkingv1.NetworkPolicyEgressRule{to(tulle, tcp(mesh.IdentityPort, mesh.DestinationPort))}
+	for _, d := range doors {
+		if d.protocol == corev1.ProtocolUDP {
+			udp := tcp(int(d.port))
+			udp[0].Protocol = &d.protocol
+			rules = append(rules, to(metav1.NamespaceSystem, append(udp, tcp(int(d.port))...)))
+		}
+	}
+	return policy(namespace, "allow-tulle", networkingv1.NetworkPolicySpec{
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}, Egress: rules,
 	})
 }
 
