@@ -2,7 +2,7 @@
 package version
 
 import (
-	_ "embed" // the VERSION file is the one place that a release changes
+	_ "embed" // the VERSION file is the one place that says it; tools/release changes it
 	"runtime/debug"
 	"strings"
 )
@@ -10,7 +10,8 @@ import (
 //go:embed VERSION
 var number string
 
-// Number is the semantic version that this source stands for, without a "v".
+// Number is the semantic version of this source, without a "v": 0.1.0 where that was released, and 0.1.0-dev everywhere
+// between the release before and it.
 func Number() string { return strings.TrimSpace(number) }
 
 // String is Number and, where the build recorded it, the commit: "0.1.0-dev (3f2a9c1d04be, modified)".
