@@ -8,6 +8,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 // R8.2: requests in a pool's queue are answered when no connection can be had,
@@ -96,6 +97,9 @@ func TestPerTryTimeout(t *testing.T) {
 			t.Errorf("%q", h)
 		}
 		s.expectReset()
+		if n := w.out.Counted().Timeouts[metrics.TimeoutTry]; n != 1 {
+			t.Errorf("%d timeouts are counted", n)
+		}
 	}
 }
 

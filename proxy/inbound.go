@@ -316,5 +316,8 @@ func (i *inbound) Refused(kind metrics.Refusal, reason string) {
 	i.s.p.log.Debug("request refused", logAddr(i.a.addr), logReason(reason))
 }
 
+// TimedOut implements exchange.Front.
+func (i *inbound) TimedOut(kind metrics.Timeout) { i.s.store.Proxy.Timeouts[kind]++ }
+
 // Closed implements exchange.Front.
 func (i *inbound) Closed() { i.end("") }

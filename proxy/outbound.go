@@ -80,6 +80,7 @@ func (o *outbound) resolved() {
 // unresolved refuses a connection whose target is unknown (R11.4).
 func (o *outbound) unresolved() {
 	if !o.over {
+		o.TimedOut(metrics.TimeoutResolve)
 		o.c.Abort()
 		o.end(o.t.whyNone())
 	}
@@ -178,6 +179,9 @@ func (o *outbound) Refused(kind metrics.Refusal, reason string) {
 	o.s.refused(kind)
 	o.s.p.log.Debug("request refused", logTarget(o.t), logReason(reason))
 }
+
+// TimedOut implements exchange.Front.
+func (o *outbound) TimedOut(kind metrics.Timeout) { o.s.store.Proxy.Timeouts[kind]++ }
 
 // Closed implements exchange.Front.
 func (o *outbound) Closed() { o.end("") }

@@ -34,6 +34,11 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 		{"bytes that are no request", metrics.RefusedMalformed, nil, func(w *world) {
 			w.dial().send("GET / HTTP/1.1\nHost: a\nHost: b\n\n")
 		}},
+		{"a second head of a stream", metrics.RefusedMalformed, nil, func(w *world) {
+			p := w.dial().http2(true)
+			p.head(1, true, h2get)
+			p.head(1, true, h2get)
+		}},
 		{"an HTTP/2 head", metrics.RefusedHead, nil, func(w *world) {
 			p := w.dial().http2(true)
 			p.head(1, true, h2get+strings.Repeat("\na: b", 300))

@@ -253,7 +253,7 @@ func (s *shard) handshakeFailed(err error) {
 }
 
 func (s *shard) timedOut(f *exchange.Failure) {
-	k := metrics.TimeoutRequest
+	k := f.TimedOut
 	switch {
 	case errors.Is(f.Err, wire.ErrHandshakeTimeout):
 		k = metrics.TimeoutHandshake

@@ -7,6 +7,7 @@ import (
 	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/wire"
 )
 
@@ -306,6 +307,7 @@ func (n *sniffer) Expired(_ *loop.Timer, kind uint8) {
 	switch {
 	case n.over:
 	case kind == timerUndecided:
+		n.s.store.Proxy.Timeouts[metrics.TimeoutDetect]++
 		n.fail("undecided for too long")
 	case n.http && len(n.buf) == 0:
 		n.unused()

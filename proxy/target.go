@@ -196,10 +196,16 @@ func (t *target) Expired(*loop.Timer, uint8) {
 }
 
 func (t *target) expireWaiter(w waiter) {
+	k := metrics.TimeoutEndpoint
+	if !t.resolved() {
+		k = metrics.TimeoutResolve
+	}
 	switch {
 	case w.x != nil && !w.x.Finished():
+		t.s.store.Proxy.Timeouts[k]++
 		w.x.OpenFailed(t.nowhere(w.x))
 	case w.conn != nil && !w.conn.over:
+		t.s.store.Proxy.Timeouts[k]++
 		w.conn.fail(t.whyNone())
 	}
 }

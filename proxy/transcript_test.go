@@ -7,6 +7,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 const (
@@ -80,6 +81,9 @@ func TestHeaderTimeIsNotIdleTime(t *testing.T) {
 	c.expect(ok)
 	w.run(31 * time.Second)
 	c.expect("HTTP/1.1 408 Request Timeout\ncontent-length: 0\nConnection: close\n\n")
+	if m := w.in.Counted(); m.Timeouts[metrics.TimeoutHeader] != 2 || m.Refused[metrics.RefusedMalformed] != 0 {
+		t.Errorf("counted: %v, %v", m.Timeouts, m.Refused)
+	}
 }
 
 // R3.5: unused connections to a server are closed by a timer.

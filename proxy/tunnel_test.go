@@ -8,6 +8,7 @@ import (
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/meshtest"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 const (
@@ -211,6 +212,9 @@ func TestDribble(t *testing.T) {
 	c.nothing(9 * time.Second)
 	w.run(2 * time.Second)
 	c.expectReset()
+	if n := w.in.Counted().Timeouts[metrics.TimeoutDetect]; n != 1 {
+		t.Errorf("%d timeouts are counted", n)
+	}
 }
 
 // R2.1, R2.4: a port that is declared opaque is not looked into.

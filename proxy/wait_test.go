@@ -10,6 +10,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy"
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/loop/simnet"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 // R6.5, R11.4: two queues wait for news of one target, connections to be resolved and requests for an
@@ -32,6 +33,9 @@ func TestEachQueueWaitsForItsOwnTime(t *testing.T) {
 	parked.nothing(700 * time.Millisecond)
 	w.run(100 * time.Millisecond)
 	parked.expectReset()
+	if n := w.out.Counted().Timeouts[metrics.TimeoutResolve]; n != 2 {
+		t.Errorf("%d timeouts are counted", n)
+	}
 }
 
 // R6.4, R6.5: nobody waits while there is an endpoint, be it an ejected one: when the last one in

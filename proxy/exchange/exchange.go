@@ -257,9 +257,9 @@ func (x *Exchange) Expired(_ *loop.Timer, kind uint8) {
 	case timerAttempt:
 		x.tryTimedOut()
 	case timerQuiet:
-		x.timedOut("idle timeout")
+		x.timedOut(metrics.TimeoutIdle, "idle timeout")
 	default:
-		x.timedOut("request timeout")
+		x.timedOut(metrics.TimeoutRequest, "request timeout")
 	}
 }
 
@@ -284,11 +284,11 @@ func (x *Exchange) tryTimedOut() {
 		return
 	}
 	x.dropUp(h2.ErrCodeCancel)
-	x.UpFailed(Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: "no response in time"})
+	x.UpFailed(Failure{Timeout: true, TimedOut: metrics.TimeoutTry, Code: h2.ErrCodeCancel, Reason: "no response in time"})
 }
 
-func (x *Exchange) timedOut(reason string) {
-	f := Failure{Timeout: true, Code: h2.ErrCodeCancel, Reason: reason}
+func (x *Exchange) timedOut(kind metrics.Timeout, reason string) {
+	f := Failure{Timeout: true, TimedOut: kind, Code: h2.ErrCodeCancel, Reason: reason}
 	x.dropUp(h2.ErrCodeCancel) // while the Director knows where it waits
 	x.dir.Failed(x, &f)
 	if x.flags.respHead {

@@ -19,6 +19,8 @@ type Front interface {
 	// Refused is told of a malformed request (R3.4), another breach of protocol, or
 	// one that is over a limit (R1.5).
 	Refused(kind metrics.Refusal, reason string)
+	// TimedOut is told of a client that took too long.
+	TimedOut(kind metrics.Timeout)
 	// Closed says that the connection is gone.
 	Closed()
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/loop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/wire"
 )
 
@@ -178,7 +179,11 @@ func (s *h1Server) requestEnd() {
 
 // bad answers a request that breaks the protocol (§8) and closes.
 func (s *h1Server) bad(e *h1.Error) {
-	s.p.Front.Refused(refusal(e.Status), e.Reason)
+	if e.Status == 408 {
+		s.p.Front.TimedOut(metrics.TimeoutHeader)
+	} else {
+		s.p.Front.Refused(refusal(e.Status), e.Reason)
+	}
 	x := s.x
 	if x != nil { // within a body
 		s.x = nil

@@ -189,6 +189,9 @@ func (s *H2Server) reset(st *h2Stream, ev *h2.Event) {
 	if st == nil {
 		return
 	}
+	if ev.Local {
+		s.p.Front.Refused(metrics.RefusedMalformed, ev.Reason)
+	}
 	x := st.x
 	st.x = nil
 	s.forget(st)

@@ -6,6 +6,7 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/slab"
 )
 
@@ -18,6 +19,8 @@ type Failure struct {
 	Replace bool
 	Connect bool // no connection, or no handshake
 	Timeout bool
+	// TimedOut is what took too long, where that was not to connect.
+	TimedOut metrics.Timeout
 	// Final: no other attempt would fare better.
 	Final bool
 	// Status and GRPC are set when a response is what failed (rule R7.2).
