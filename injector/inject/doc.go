@@ -17,7 +17,8 @@ const (
 	TokenVolume    = "tulle-identity-token"
 	TrustVolume    = "tulle-trust-bundle"
 	// NoTokenVolume is empty and stands where Kubernetes would mount a token for its API into every
-	// container, ours too.
+	// container, ours too. It is no emptyDir: kubectl drain and the cluster autoscaler take those for data
+	// and leave the pod where it is.
 	NoTokenVolume = "tulle-no-token"
 
 	// AnnotationInject, on pods and Namespaces as annotation or label, asks for a proxy (R13.1).

@@ -28,6 +28,9 @@ func properties(t *testing.T, pod corev1.PodTemplateSpec, p inject.Params) {
 	if d := cmp.Diff(*kept, pod); d != "" {
 		t.Errorf("Inject changed its argument:\n%s", d)
 	}
+	if locals(once) > locals(pod) {
+		t.Error("a volume was added that keeps the pod from being drained")
+	}
 	twice, report, err := inject.Inject(once, p)
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +47,17 @@ func properties(t *testing.T, pod corev1.PodTemplateSpec, p inject.Params) {
 	}
 	patched(t, pod, once)
 	patched(t, once, pod)
+}
+
+// locals counts the volumes that kubectl drain takes for data.
+func locals(pod corev1.PodTemplateSpec) int {
+	n := 0
+	for _, v := range pod.Spec.Volumes {
+		if v.EmptyDir != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // patched applies the patch to the object with a field that this version does not know.
