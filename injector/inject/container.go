@@ -100,10 +100,12 @@ func (b *builder) hooks() *corev1.Lifecycle {
 	return &l
 }
 
+// own is a probe of the proxy. It may take long: a node that is overloaded gets no better by restarts of all its
+// proxies.
 func own(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(AdminPort)}},
-		PeriodSeconds: period, FailureThreshold: failures,
+		PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 10,
 	}
 }
 

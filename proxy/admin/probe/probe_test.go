@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -124,7 +125,7 @@ func TestASilentApplicationFailsInTime(t *testing.T) { // R9.3
 	for name, s := range map[string]probe.Spec{
 		"http": {HTTP: &probe.HTTP{Port: port}}, "grpc": {GRPC: &probe.GRPC{Port: port}},
 	} {
-		if got := perform(t, s); got.Status != 504 && got.Status != 503 {
+		if got := perform(t, s); got.Status != 504 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -153,6 +154,21 @@ func TestGRPCHealth(t *testing.T) { // R9.3
 	s.Stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestASlowApplicationHasItsProbesWholeTime: an attempt to connect must not give up before the probe does.
+func TestASlowApplicationHasItsProbesWholeTime(t *testing.T) { // R9.3
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	began := time.Now()
+	port := portOf(t, l.Addr().String())
+	got := perform(t, probe.Spec{GRPC: &probe.GRPC{Port: port}, Seconds: 2}) // the kernel accepts; nobody greets
+	if got.Status != 504 || time.Since(began) < 2*time.Second {
+		t.Errorf("%+v after %v, want 504 after the probe's 2 s", got, time.Since(began))
 	}
 }
 

@@ -73,7 +73,7 @@ func (p *Prober) Perform(ctx context.Context, name, agent string) (Result, bool)
 	case spec.TCP != nil:
 		return p.viaTCP(ctx, spec.TCP), true
 	}
-	return p.viaGRPC(ctx, spec.GRPC), true
+	return p.viaGRPC(ctx, spec.GRPC, spec.timeout()), true
 }
 
 // addr is what the kubelet would dial.
@@ -160,16 +160,19 @@ func (p *Prober) viaTCP(ctx context.Context, t *TCP) Result {
 	return Result{http.StatusOK, "connected\n"}
 }
 
-func (p *Prober) viaGRPC(ctx context.Context, g *GRPC) Result {
+// viaGRPC has one attempt to connect for as long as the probe may take: a slow application is no dead one.
+func (p *Prober) viaGRPC(ctx context.Context, g *GRPC, limit time.Duration) Result {
 	conn, err := grpc.NewClient("passthrough:///"+p.addr("", g.Port),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second}))
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: limit}))
 	if err != nil {
 		return failed(err)
 	}
 	defer conn.Close()
 	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: g.Service})
 	switch {
+	case ctx.Err() != nil:
+		return failed(ctx.Err()) // gRPC's own error says so in words alone
 	case err != nil:
 		return failed(err)
 	case resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:
