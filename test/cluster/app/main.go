@@ -19,6 +19,9 @@ import (
 
 const usage = `usage: app serve ADDR           answer HTTP requests with this host's name
        app get URL [NAME:VALUE] ask once, with this header; print the answer's status and body
+       app first ADDR N [HEX]   N times: connect, say this, print the microseconds until the first byte
+       app late ADDR DELAY      speak first, but late
+       app count ADDR           answer HTTP requests with how many connections there were
        app original ADDR        tell each connection its original destination
        app webhook ADDR CRT KEY be a mutating webhook that annotates every pod
        app sleep                wait for the end`
@@ -38,6 +41,14 @@ func run(ctx context.Context, args []string) error {
 		return serve(ctx, args[1])
 	case len(args) >= 2 && args[0] == "get":
 		return get(ctx, args[1], args[2:])
+	case len(args) == 3 && args[0] == "first":
+		return first(ctx, args[1], args[2], "")
+	case len(args) == 4 && args[0] == "first":
+		return first(ctx, args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "late":
+		return late(ctx, args[1], args[2])
+	case len(args) == 2 && args[0] == "count":
+		return count(ctx, args[1])
 	case len(args) == 2 && args[0] == "original":
 		return original(ctx, args[1])
 	case len(args) == 4 && args[0] == "webhook":

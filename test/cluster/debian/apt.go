@@ -67,6 +67,28 @@ func (a *apt) run(ctx context.Context, args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// machineLists is where Debian's apt keeps the machine's lists of packages.
+const machineLists = "/var/lib/apt/lists"
+
+// fingerprint changes with the lists of packages.
+func (a *apt) fingerprint() string {
+	dir := machineLists
+	if a.own {
+		dir = a.lists
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err.Error()
+	}
+	var all strings.Builder
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && strings.Contains(f.Name(), "_Packages") {
+			fmt.Fprintln(&all, f.Name(), info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return all.String()
+}
+
 // versions tells the packages apart from others: a line for each, with its version and its digest.
 func (a *apt) versions(ctx context.Context, packages []string) (string, error) {
 	out, err := a.run(ctx, append([]string{"install", "--print-uris"}, packages...)...)

@@ -91,13 +91,37 @@ func Image(ctx context.Context, cache string, r Recipe) (archive string, err err
 
 // image makes the image, with the lists of packages that there are.
 func (a *apt) image(ctx context.Context, cache string, r Recipe) (string, error) {
-	key, err := a.versions(ctx, r.Packages)
+	// While the lists stay as they are, so does what they say.
+	seen := filepath.Join(cache, "debian-"+r.Name+".seen")
+	lists := digest(a.fingerprint(), fmt.Sprintf("%+v %s %d", r, assumed, layout))
+	if was, err := os.ReadFile(seen); err == nil {
+		if before, dir, _ := strings.Cut(string(was), " "); before == lists {
+			archive := filepath.Join(cache, dir, "image.tar")
+			if _, err := os.Stat(archive); err == nil {
+				return archive, nil
+			}
+		}
+	}
+	versions, err := a.versions(ctx, r.Packages)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%+v\n%d", key, r, layout))
 	name := "debian-" + r.Name + "-"
-	dir := filepath.Join(cache, name+hex.EncodeToString(sum[:])[:16])
+	key := name + digest(versions, fmt.Sprintf("%+v %d", r, layout))
+	archive, err := a.fill(ctx, filepath.Join(cache, name), filepath.Join(cache, key), r)
+	if err != nil {
+		return "", err
+	}
+	return archive, os.WriteFile(seen, []byte(lists+" "+key), 0o644)
+}
+
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:])[:16]
+}
+
+// fill makes the cache's directory dir, which replaces those whose names begin alike, unless it is there.
+func (a *apt) fill(ctx context.Context, name, dir string, r Recipe) (string, error) {
 	archive := filepath.Join(dir, "image.tar")
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
@@ -117,7 +141,7 @@ func (a *apt) image(ctx context.Context, cache string, r Recipe) (string, error)
 	if err := image.Write(filepath.Join(whole, "image.tar"), r.Ref(), r.Config, files); err != nil {
 		return "", err
 	}
-	old, _ := filepath.Glob(filepath.Join(cache, name+"????????????????"))
+	old, _ := filepath.Glob(name + "????????????????")
 	for _, o := range old {
 		_ = os.RemoveAll(o) // what stays costs room, no more
 	}
