@@ -24,6 +24,7 @@ const usage = `usage: app serve ADDR           answer HTTP requests with this ho
        app count ADDR           answer HTTP requests with how many connections there were
        app original ADDR        tell each connection its original destination
        app webhook ADDR CRT KEY be a mutating webhook that annotates every pod
+       app doors PORT           serve HTTP, HTTPS, gRPC health and TCP from this port on; the tenth closes and opens them
        app sleep                wait for the end`
 
 func main() {
@@ -53,6 +54,8 @@ func run(ctx context.Context, args []string) error {
 		return original(ctx, args[1])
 	case len(args) == 4 && args[0] == "webhook":
 		return webhook(ctx, args[1], args[2], args[3])
+	case len(args) == 2 && args[0] == "doors":
+		return openDoors(ctx, args[1])
 	case len(args) == 1 && args[0] == "sleep":
 		<-ctx.Done()
 		return nil
