@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 
+	"github.com/tulle-mesh/tulle/internal/held"
 	"github.com/tulle-mesh/tulle/proxy/balance"
 	"github.com/tulle-mesh/tulle/proxy/policy"
 )
@@ -20,22 +21,6 @@ type TargetInfo struct {
 	Users     int    `json:"users"`
 	Why       string `json:"why,omitempty"`
 	Worker    int    `json:"worker"`
-}
-
-// EndpointInfo is an endpoint as /debug/endpoints shows it.
-type EndpointInfo struct {
-	Target      string  `json:"target"`
-	Addr        string  `json:"addr"`
-	Identity    string  `json:"identity,omitempty"`
-	NoTLS       string  `json:"noTls,omitempty"`
-	Pod         string  `json:"pod,omitempty"`
-	Zone        string  `json:"zone,omitempty"`
-	Weight      uint32  `json:"weight"`
-	Load        int     `json:"load"`
-	EstimateMs  float64 `json:"estimateMs"`
-	Ejected     bool    `json:"ejected"`
-	Terminating bool    `json:"terminating"`
-	Worker      int     `json:"worker"`
 }
 
 // PolicyInfo is the inbound policy as /debug/policies shows it.
@@ -75,12 +60,12 @@ func (t *target) info(worker int) TargetInfo {
 
 // Endpoints implements admin.Debug.
 func (p *Proxy) Endpoints(ctx context.Context) (any, error) {
-	return gather(ctx, p, func(i int, s *shard) []EndpointInfo {
-		var out []EndpointInfo
+	return gather(ctx, p, func(i int, s *shard) []held.Endpoint {
+		var out []held.Endpoint
 		now := s.now()
 		for _, t := range s.targetList {
 			t.bal.Each(func(e *balance.Endpoint) {
-				out = append(out, EndpointInfo{
+				out = append(out, held.Endpoint{
 					Target: t.key.String(), Addr: e.Addr.String(), Identity: string(e.Identity), NoTLS: e.NoTLS.String(),
 					Pod: e.Pod, Zone: e.Zone, Weight: e.Weight, Load: e.Load(), Worker: i,
 					EstimateMs: float64(e.Estimate(now).Microseconds()) / 1000, Ejected: e.Ejected(), Terminating: e.Terminating,

@@ -13,6 +13,7 @@ import (
 	"github.com/tulle-mesh/tulle/cli/console"
 	"github.com/tulle-mesh/tulle/cli/exit"
 	"github.com/tulle-mesh/tulle/cli/mesh"
+	"github.com/tulle-mesh/tulle/internal/held"
 )
 
 func newEndpoints(a *cluster.Access, con *console.Console) *cobra.Command {
@@ -101,22 +102,6 @@ func nearTargets(v *view, arg string) string {
 	return strings.Join(near, ", ")
 }
 
-// heldEndpoint is one of a proxy's /debug/endpoints.
-type heldEndpoint struct {
-	Target      string  `json:"target"`
-	Addr        string  `json:"addr"`
-	Identity    string  `json:"identity,omitempty"`
-	NoTLS       string  `json:"noTls,omitempty"`
-	Pod         string  `json:"pod,omitempty"`
-	Zone        string  `json:"zone,omitempty"`
-	Weight      uint32  `json:"weight"`
-	Load        int     `json:"load"`
-	EstimateMs  float64 `json:"estimateMs"`
-	Ejected     bool    `json:"ejected"`
-	Terminating bool    `json:"terminating"`
-	Worker      int     `json:"worker"`
-}
-
 func heldEndpoints(ctx context.Context, k *cluster.Cluster, con *console.Console, f console.Format, pod string, authorities []string) error {
 	pods, err := proxies(ctx, k, []string{pod})
 	if err != nil {
@@ -126,22 +111,22 @@ func heldEndpoints(ctx context.Context, k *cluster.Cluster, con *console.Console
 	if err != nil {
 		return err
 	}
-	var all []heldEndpoint
+	var all []held.Endpoint
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("/debug/endpoints: %w", err)
 	}
-	held := []heldEndpoint{}
+	chosen := []held.Endpoint{}
 	for _, e := range all {
 		if len(authorities) == 0 || matchesAny(e.Target, authorities) {
-			held = append(held, e)
+			chosen = append(chosen, e)
 		}
 	}
-	if len(held) == 0 {
+	if len(chosen) == 0 {
 		fmt.Fprintln(con.Err, "the proxy holds no such endpoints: it asks for a target when its application dials it")
 	}
-	return con.Write(f, held, func(w io.Writer) error {
+	return con.Write(f, chosen, func(w io.Writer) error {
 		rows := [][]string{{"TARGET", "ENDPOINT", "IDENTITY", "POD", "LOAD", "ESTIMATE", "STATE"}}
-		for _, e := range held {
+		for _, e := range chosen {
 			who, state := e.Identity, "good"
 			if who == "" {
 				who = "plaintext: " + e.NoTLS

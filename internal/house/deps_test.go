@@ -30,7 +30,7 @@ var bans = []ban{
 		reason: "everything imports internal/mesh: what it imports, everything does; the standard library is all it needs",
 	},
 	{
-		from:   []string{"internal/mono", "internal/race", "internal/logkey", "internal/version", "internal/run", "internal/leak", "internal/scripts"},
+		from:   []string{"internal/mono", "internal/race", "internal/logkey", "internal/version", "internal/run", "internal/leak", "internal/scripts", "internal/held"},
 		to:     []string{"api/...", "proxy/...", "controller/...", "destination/...", "identity/...", "injector/...", "viz/...", "cli/...", "internal/mesh"},
 		reason: "leaf packages stay leaves",
 	},
