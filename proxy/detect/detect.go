@@ -73,13 +73,12 @@ func agrees(b []byte, want string) Verdict {
 
 // requestLine looks for method SP target SP HTTP/1.x at the end of the first
 // line (rule R2.2: Redis's inline "GET key", RTSP and SIP begin alike). It is
-// lenient where the parser is strict: a line that ends so is HTTP, if only to be
-// answered 400. One empty line may stand before it (RFC 9112, 2.2).
+// lenient where the parser is strict, and as lenient as servers are: what one of
+// them might take for a request is HTTP, if only to be answered 400. As bytes it
+// would be passed on as it is, with whatever it says in the mesh's name (R5.5).
 func requestLine(b []byte) Verdict {
-	if v := agrees(b, "\r\n"); v == More {
-		return More
-	} else if v == HTTP1 {
-		b = b[2:]
+	for len(b) > 0 && (b[0] == '\r' || b[0] == '\n' || isBlank(b[0])) {
+		b = b[1:] // servers skip empty lines (RFC 9112, 2.2), some of them many
 	}
 	method := 0
 	for method < len(b) && method <= maxMethod && isToken(b[method]) {
@@ -88,44 +87,62 @@ func requestLine(b []byte) Verdict {
 	switch {
 	case method == len(b) && method <= maxMethod:
 		return More
-	case method == 0, method > maxMethod, b[method] != ' ':
+	case method == 0, method > maxMethod, !isBlank(b[method]):
 		return Opaque
 	}
 	target := b[method+1:]
 	for i, c := range target {
 		switch {
 		case i == maxLine:
-			return tooLong(target)
+			return likeTarget(target)
 		case c == '\r' || c == '\n':
 			return endOfLine(target[:i])
+		case isBlank(c):
 		case c < ' ' || c == 0x7f:
-			return Opaque // no text
+			return likeTarget(target) // no text
 		}
 	}
 	return More
 }
 
-// endOfLine judges what stands between the method and the line's end.
+// endOfLine judges what stands between the method and the line's end: HTTP is
+// what ends in a version of it, in any spelling. Without a target there is none.
 func endOfLine(line []byte) Verdict {
-	const version = " HTTP/1."
-	at := len(line) - len(version) - 1
-	if at < 0 || string(line[at:at+len(version)]) != version {
+	for len(line) > 0 && isBlank(line[len(line)-1]) {
+		line = line[:len(line)-1]
+	}
+	at := len(line)
+	for at > 0 && (line[at-1] == '.' || line[at-1] >= '0' && line[at-1] <= '9') {
+		at--
+	}
+	const name = "http/"
+	if at == len(line) || at <= len(name) || !isBlank(line[at-len(name)-1]) {
 		return Opaque
 	}
-	if d := line[len(line)-1]; d < '0' || d > '9' {
-		return Opaque
+	for i, c := range line[at-len(name) : at] {
+		if c|0x20 != name[i]|0x20 {
+			return Opaque
+		}
 	}
 	return HTTP1
 }
 
-// tooLong judges a line that does not end: what looks like a path is given to
-// the parser, which answers 414 (rule R1.5).
-func tooLong(target []byte) Verdict {
+// likeTarget judges a line that does not end, or is no text: what looks like a
+// path or a URL is given to the parser, which answers 414 or 400 (rules R1.5, R3.4).
+func likeTarget(target []byte) Verdict {
+	const url = "http"
 	if target[0] == '/' {
 		return HTTP1
 	}
-	return Opaque
+	for i := range url {
+		if i >= len(target) || target[i]|0x20 != url[i] {
+			return Opaque
+		}
+	}
+	return HTTP1
 }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // isToken reports whether c may stand in a method (RFC 9110, 5.6.2).
 func isToken(c byte) bool {
