@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -132,5 +133,17 @@ func TestUntilTellsTheLastError(t *testing.T) {
 	err := until(context.Background(), time.Millisecond, func() error { return errors.New("refused") })
 	if err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUnknownCaseIsToldWhichThereAre(t *testing.T) {
+	for _, args := range []string{"nope", "http1,nope"} {
+		_, err := parse([]string{"-cases", args}, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), `no case "nope"; there are http1, http1-rate`) {
+			t.Errorf("-cases %s: %v", args, err)
+		}
+	}
+	if o, err := parse([]string{"-cases", "tcp,idle"}, io.Discard); err != nil || len(o.only) != 2 {
+		t.Errorf("two that there are: %+v, %v", o, err)
 	}
 }

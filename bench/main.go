@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,7 @@ type options struct {
 	rounds         int
 	time, warm     time.Duration
 	idle           time.Duration
-	only           string
+	only           []string // names of cases; none: all
 	out, profile   string
 	builds         []build
 	withoutHAProxy bool
@@ -70,7 +71,7 @@ func parse(args []string, w io.Writer) (*options, error) {
 	f.DurationVar(&o.time, "time", 2*time.Second, "time of one measurement")
 	f.DurationVar(&o.warm, "warm", 500*time.Millisecond, "load before each measurement")
 	f.DurationVar(&o.idle, "idle", 10*time.Second, "time of the idle measurement")
-	f.StringVar(&o.only, "cases", "", "comma-separated names of cases; empty: all")
+	only := f.String("cases", "", "comma-separated names of cases, of "+strings.Join(caseNames(), ", ")+"; empty: all")
 	f.StringVar(&o.out, "out", "", "file or directory for the results as markdown; a directory gets a dated file")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of tulle-proxy, from one more round")
 	f.BoolVar(&o.withoutHAProxy, "without-haproxy", false, "leave HAProxy out")
@@ -90,6 +91,12 @@ func parse(args []string, w io.Writer) (*options, error) {
 		o.rounds, o.time, o.warm, o.idle = 1, 1500*time.Millisecond, 300*time.Millisecond, 4*time.Second
 	}
 	o.builds = append([]build{{name: "tulle"}}, o.builds...)
+	o.only = strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
+	for _, name := range o.only {
+		if !slices.Contains(caseNames(), name) {
+			return nil, fmt.Errorf("there is no case %q; there are %s", name, strings.Join(caseNames(), ", "))
+		}
+	}
 	return o, nil
 }
 

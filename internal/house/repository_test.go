@@ -2,6 +2,7 @@ package house
 
 import (
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -130,4 +131,23 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// What is built is not kept: a program that was added by mistake stays in the history for ever.
+func TestNoProgramIsKept(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "git", "ls-files", "-z")
+	cmd.Dir = root
+	tracked, err := cmd.Output()
+	if err != nil {
+		t.Skip("no repository here: ", err) // an archive of the source
+	}
+	for name := range strings.SplitSeq(string(tracked), "\x00") {
+		raw, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			continue // went away while others work, or a link to elsewhere
+		}
+		if strings.HasPrefix(string(raw), "\x7fELF") || strings.HasPrefix(string(raw), "\xcf\xfa\xed\xfe") {
+			t.Errorf("%s is a program: git rm --cached %s", name, name)
+		}
+	}
 }
