@@ -3,10 +3,12 @@ package redirect
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -100,6 +102,48 @@ func TestSkippedSubnetsGoRoundTheProxyBothWays(t *testing.T) { // R13.3
 			t.Errorf("another network: %+v, %v", a, err)
 		}
 	}
+}
+
+// TestAConnectionFromBeforeTheRedirectGoesOn: the proxy has asked for its certificate before tulle-init runs.
+func TestAConnectionFromBeforeTheRedirectGoesOn(t *testing.T) { // R13.3
+	w := newWorld(t)
+	w.listen(w.pod, 4143, 4140)
+	for i := range podIPs {
+		server, client := w.connection(at(peerIPs[i], 80))
+		w.do(w.pod, func() error { return Apply(plain()) })
+		if _, err := io.WriteString(server, "news"); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "news" {
+			t.Errorf("from %s the proxy hears %q, %v", peerIPs[i], got, err)
+		}
+		w.do(w.pod, Remove)
+	}
+}
+
+// connection is one that the proxy dials, both its ends.
+func (w *world) connection(to netip.AddrPort) (server, client net.Conn) {
+	w.t.Helper()
+	var l net.Listener
+	w.do(w.peer, func() (err error) {
+		l, err = net.Listen("tcp", to.String())
+		return err
+	})
+	defer l.Close()
+	var err error
+	w.in(w.pod, proxyUser, func() { client, err = net.Dial("tcp", to.String()) })
+	if err == nil {
+		server, err = l.Accept()
+	}
+	if err == nil {
+		err = client.SetDeadline(time.Now().Add(10 * time.Second))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { server.Close(); client.Close() })
+	return server, client
 }
 
 // TestTwiceIsOnce: another run replaces what the first one wrote.

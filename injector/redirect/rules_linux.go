@@ -61,6 +61,9 @@ func plan(cfg Config) []chain {
 // exprs is the rule as the kernel wants it.
 func (r *rule) exprs() []expr.Any {
 	all := append(meta(expr.MetaKeyL4PROTO, []byte{unix.IPPROTO_TCP}), r.match...)
+	if r.to != 0 {
+		all = append(all, begins()...)
+	}
 	all = append(all, &expr.Counter{})
 	if r.to == 0 {
 		return append(all, &expr.Verdict{Kind: expr.VerdictAccept})
@@ -116,6 +119,18 @@ func port(r skip.PortRange) []expr.Any {
 			Op: expr.CmpOpEq, Register: register,
 			FromData: binary.BigEndian.AppendUint16(nil, r.From), ToData: binary.BigEndian.AppendUint16(nil, r.To),
 		},
+	}
+}
+
+// begins matches a connection's first packet: SYN without ACK, FIN or RST (RFC 9293, 3.1). The proxy asks for
+// its certificate before the redirect stands. Connection tracking takes the next packet of such a connection for
+// a new one's first, and if it comes from the network the connection would be redirected, and reset.
+func begins() []expr.Any {
+	const fin, syn, rst, ack = 0x01, 0x02, 0x04, 0x10
+	return []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{syn}},
 	}
 }
 
