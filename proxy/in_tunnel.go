@@ -19,6 +19,7 @@ type inDial struct {
 // connect implements side: the policy first, then the application. Inside
 // tulle/tcp the client is told how connecting went (R5.4).
 func (i *inbound) connect(n *sniffer) {
+	i.s.relieve()
 	if i.s.p.shedding.Load() {
 		i.s.refused(metrics.RefusedMemory)
 		i.refuse(n, shedReason)

@@ -62,6 +62,7 @@ func (s *shard) openInbound(sock loop.Socket, info wire.Info, dst netip.AddrPort
 		sock.Close(true)
 		return
 	}
+	s.relieve()
 	i := &inbound{s: s, a: s.app(dst)}
 	i.a.users++
 	i.c = wire.Accept(s.wire, sock, info, i)

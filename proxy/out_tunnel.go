@@ -36,6 +36,7 @@ type outTunnel struct {
 
 // connect implements side.
 func (o *outbound) connect(n *sniffer) {
+	o.s.relieve()
 	if o.s.p.shedding.Load() {
 		o.s.refused(metrics.RefusedMemory)
 		n.notConnected(shedReason)

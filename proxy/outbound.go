@@ -52,6 +52,7 @@ func (s *shard) openOutbound(sock loop.Socket, info wire.Info, key mesh.Target) 
 		sock.Close(true)
 		return
 	}
+	s.relieve()
 	o := &outbound{s: s, t: s.target(key)}
 	o.t.users++
 	o.until = s.now().Add(s.p.cfg.Timeouts.Resolve)

@@ -62,6 +62,8 @@ type Proxy struct {
 	log    *zap.Logger
 	budget *slab.Budget
 	shards []*shard
+	// appRetries is what all workers may give to the application again (R7.3).
+	appRetries *share.Bucket
 
 	connected atomic.Bool
 	inbound   atomic.Pointer[mesh.InboundPolicy]
@@ -81,7 +83,7 @@ type Proxy struct {
 func New(cfg Config, deps Deps) (*Proxy, error) {
 	cfg = cfg.WithDefaults()
 	p := &Proxy{
-		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.bufferBytes()),
+		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.bufferBytes()), appRetries: budget.NewBucket(budget.Config{}),
 		subs: map[mesh.Target]int{}, trips: map[mesh.Target]*share.Breakers{}, buckets: map[mesh.Target]*share.Bucket{},
 	}
 	if p.deps.Memory == nil {

@@ -69,6 +69,7 @@ func (r *receive) Open(x *exchange.Exchange) {
 	i := r.i()
 	if !x.Att.Counted {
 		x.Att.Counted = true
+		i.s.retry.Request(i.s.now())
 		if i.s.inbound == nil { // not ready (R11.1): nothing was decided, a peer goes elsewhere
 			x.Att.HTTP = i.metricsHTTP()
 			x.Att.HTTP.Request(i.s.now())
@@ -96,8 +97,14 @@ func (r *receive) Cancel(x *exchange.Exchange) {
 	r.a.h2.Cancel(x)
 }
 
-// Again implements exchange.Director: there is one application; only what it
-// certainly has not seen is sent once more on another connection.
+// maxAppAttempts is how often a request is given to the application: there is no
+// other to go to, and the peer's proxy tries again, too (R7.1).
+const maxAppAttempts = 2
+
+// Again implements exchange.Director: what certainly was not seen because its
+// connection ended is sent once more on another, within a budget (R7.3). A request
+// that the application itself refuses is not: its client hears that, and goes
+// elsewhere.
 func (r *receive) Again(x *exchange.Exchange, f *exchange.Failure) (time.Duration, bool) {
 	switch {
 	case f.Final || r.s.p.cfg.DisableRetries:
@@ -107,7 +114,18 @@ func (r *receive) Again(x *exchange.Exchange, f *exchange.Failure) (time.Duratio
 		x.Attempts--
 		return 0, true
 	}
-	return 0, f.Unprocessed && !f.Connect && f.Status == 0 && x.Attempts < maxAttempts
+	if f.Refused {
+		f.PassOn = true
+		return 0, false
+	}
+	if !f.Unprocessed || f.Connect || f.Status != 0 || x.Attempts >= maxAppAttempts {
+		return 0, false
+	}
+	if !r.s.retry.Withdraw(r.s.now()) {
+		r.s.store.Proxy.RetryBudgetExhausted++
+		return 0, false
+	}
+	return 0, true
 }
 
 // Failed implements exchange.Director.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
 	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/budget"
 	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/detect"
 	"github.com/tulle-mesh/tulle/proxy/exchange"
@@ -53,6 +54,8 @@ type shard struct {
 	early      []*inbound // that came before the first inbound policy, in order
 	earlyTimer loop.Timer
 	sweep      loop.Timer
+	relief     relief
+	retry      *budget.Retry // of what is given to the application again
 }
 
 // sweepEvery is how often a shard looks for what is no longer used.
@@ -61,6 +64,7 @@ const sweepEvery = 30 * time.Second
 const (
 	timerSweep uint8 = iota
 	timerEarly
+	timerRelief
 )
 
 func newShard(p *Proxy, w *loop.Worker) *shard {
@@ -72,7 +76,9 @@ func newShard(p *Proxy, w *loop.Worker) *shard {
 	s.wire = wire.NewEnv(w, max(1, l.Handshakes/p.cfg.Workers))
 	s.env = &exchange.Env{Wire: s.wire, MaxInFlight: max(1, l.Requests/p.cfg.Workers), Refuse: s.refuse}
 	s.maxConns = max(1, l.Connections/p.cfg.Workers)
+	s.retry = budget.NewShared(budget.Config{}, p.appRetries)
 	s.setParams()
+	w.Pool().OnFull(s.relieve)
 	s.peerAt = w.Now()
 	w.Arm(&s.sweep, w.Now().Add(sweepEvery), s, timerSweep)
 	return s
@@ -147,8 +153,12 @@ func (s *shard) denySelf(u *endpoint) string {
 // Expired implements loop.TimerHandler: what is no longer used is dropped.
 func (s *shard) Expired(_ *loop.Timer, kind uint8) {
 	now := s.now()
-	if kind == timerEarly {
+	switch kind {
+	case timerEarly:
 		s.admit(now)
+		return
+	case timerRelief:
+		s.relieve()
 		return
 	}
 	s.forgetStale(now)
@@ -215,6 +225,7 @@ func (s *shard) busy() int { return s.env.InFlight + s.tunnels }
 
 // refuse says whether a new request is to be shed, and counts it.
 func (s *shard) refuse() (exchange.Answer, bool) {
+	s.relieve()
 	if s.p.shedding.Load() {
 		s.refused(metrics.RefusedMemory)
 		return exchange.Answer{Status: 503, GRPC: 14, Reason: shedReason, RetryAfter: 1, Unprocessed: true}, true
@@ -230,7 +241,12 @@ func (s *shard) refuse() (exchange.Answer, bool) {
 const shedReason = "the proxy is short of memory"
 
 // refused counts a refusal; repeated ones are not logged (house style).
-func (s *shard) refused(reason metrics.Refusal) { s.store.Proxy.Refused[reason]++ }
+func (s *shard) refused(reason metrics.Refusal) {
+	s.store.Proxy.Refused[reason]++
+	if reason == metrics.RefusedMemory {
+		s.relieve()
+	}
+}
 
 func (s *shard) acceptFailed(d *door, err error) {
 	s.refused(metrics.RefusedConnections)
@@ -305,6 +321,8 @@ func errno(err error) string {
 		return errnoName(e)
 	case errors.Is(err, errDenied):
 		return "POLICY"
+	case errors.Is(err, wire.ErrEvicted):
+		return "EVICTED"
 	case errors.Is(err, wire.ErrTruncated), errors.Is(err, mtls.ErrTruncated):
 		return "TRUNCATED"
 	}

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"github.com/tulle-mesh/tulle/internal/mono"
 	"github.com/tulle-mesh/tulle/proxy/h1"
 	"github.com/tulle-mesh/tulle/proxy/h2"
 	"github.com/tulle-mesh/tulle/proxy/head"
@@ -23,6 +24,8 @@ type h1Server struct {
 	looping bool
 	eof     bool // the client half-closed
 	gone    bool
+	// pipelined is since when a request waits behind the one in hand; 0: none does.
+	pipelined mono.Time
 
 	// the request in hand
 	version    uint8
@@ -83,8 +86,10 @@ func (s *h1Server) Received(p []byte) {
 	if s.gone {
 		return
 	}
+	s.pipelined = 0
 	switch n := s.prsr.Stash(); {
 	case n > 0 && s.reqDone:
+		s.pipelined = s.p.Env.Wire.Now()
 		s.c.Pause() // a pipelined request waits its turn
 	case n > 0 && s.timing == timerIdle:
 		s.time(timerHeader) // it began behind another
@@ -465,8 +470,11 @@ func (s *h1Server) Run() {
 	if s.gone {
 		return
 	}
+	s.pipelined = 0
 	if s.prsr.Stash() == 0 || !s.reqDone {
 		s.c.Resume()
+	} else {
+		s.pipelined = s.p.Env.Wire.Now()
 	}
 	if s.eof && !s.reqDone {
 		s.EOF()

@@ -106,6 +106,7 @@ func (k *h2Conn) Fill(dst []byte, room int) []byte {
 	}
 	k.dead = k.dead[:0]
 	k.fills++
+	k.e.At(k.env.Wire.Now())
 	dst = k.e.Output(dst, room)
 	for {
 		st, n, ok := k.e.Drained()
@@ -240,6 +241,7 @@ func (s *h2Stream) Data(p []byte, end bool) {
 	if !s.open || s.st == nil || s.sentEnd {
 		return
 	}
+	s.conn.e.At(s.conn.env.Wire.Now())
 	s.conn.e.SendData(s.st, p, end)
 	s.end(end)
 	s.conn.dirty()

@@ -15,6 +15,10 @@ type Failure struct {
 	Code h2.ErrCode
 	// Unprocessed: the request certainly was not acted upon (rule R7.1).
 	Unprocessed bool
+	// Refused: the server itself said so, of this very request (REFUSED_STREAM).
+	Refused bool
+	// PassOn: the downstream gets the upstream's reset for an answer (R4.3).
+	PassOn bool
 	// Replace: a pooled connection was dead before a byte was written (rule R3.5).
 	Replace bool
 	Connect bool // no connection, or no handshake
@@ -164,6 +168,10 @@ func (x *Exchange) UpFailed(f Failure) {
 		return
 	}
 	x.dir.Failed(x, &f)
+	if f.PassOn {
+		x.cut(f.Code)
+		return
+	}
 	x.Answer(f.answer())
 }
 

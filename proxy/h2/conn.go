@@ -209,7 +209,6 @@ func (c *Conn) closeStream(s *Stream) {
 	c.table.del(s.ID)
 	c.open.remove(s)
 	c.unwait(s)
-	c.queued -= s.queue.n
 	s.queue.clear(c.pool, c.sh)
 	c.pool.Put(s.trailers)
 	s.trailers = nil
@@ -306,6 +305,9 @@ func (c *Conn) streamError(s *Stream, code ErrCode, reason string) {
 		c.ev = Event{Kind: EventReset, Stream: s, Code: code, Local: true, Reason: reason}
 	}
 }
+
+// At says what time it is: calls that are not told take place then.
+func (c *Conn) At(now mono.Time) { c.now = now }
 
 // ActiveStreams is the number of streams that are not closed.
 func (c *Conn) ActiveStreams() int { return c.table.n }

@@ -110,32 +110,92 @@ func TestConnectionWindow(t *testing.T) {
 	p.wantFrames(`DATA 3 "xxxxxxxx"... 4465 bytes`, "HEADERS 3 a=b end", `DATA 5 "xxxxxxxx"... 5000 bytes end`)
 }
 
-// R4.5: zero-window stalls are seen.
-func TestStalled(t *testing.T) {
+// R4.5: a stream that its peer's window holds back ages, and is none the younger for a window that is
+// opened byte by byte; one that keeps pace stays young.
+func TestWhatWaitsForAWindowAges(t *testing.T) {
 	p := ready(t, Config{}, judge.Setting{ID: judge.SettingInitialWindowSize, Val: 10})
+	if s, _ := p.c.Oldest(); s != nil {
+		t.Fatal("something waits on an idle connection")
+	}
+	want := func(id uint32, since mono.Time, why string) {
+		t.Helper()
+		s, at := p.c.Oldest()
+		switch {
+		case s == nil && id == 0:
+		case s == nil || s.ID != id || at != since:
+			t.Errorf("%s: oldest is %v since %d, want %d since %d", why, s, at, id, since)
+		}
+	}
 	p.now = 5e9
-	p.respond(1, 25, true)
-	p.frames()
-	if _, since := p.c.Stalled(); since != 0 {
-		t.Error("stalled while bytes leave")
-	}
-	p.frame(p.fr.WritePing(false, [8]byte{}))
+	first := p.respond(1, 25, false)
 	p.dropFrames()
+	want(1, 5e9, "held back")
 	p.now = 9e9
-	p.frame(p.fr.WritePing(false, [8]byte{}))
+	p.respond(3, 25, true)
+	p.c.SendData(first, []byte("later"), true)
+	p.frame(p.fr.WriteWindowUpdate(1, 14))
 	p.dropFrames()
-	if n, since := p.c.Stalled(); n != 15 || since != 5e9 {
-		t.Errorf("%d bytes stalled since %d", n, since)
+	want(1, 5e9, "one byte of the first is left")
+	p.now = 10e9
+	p.frame(p.fr.WriteWindowUpdate(1, 1))
+	p.dropFrames()
+	want(3, 9e9, "all has left that waited first")
+	p.c.Evict(p.streams[3])
+	p.wantFrames("RST_STREAM 3 ENHANCE_YOUR_CALM")
+	want(1, 10e9, "the other is gone")
+	p.frame(p.fr.WriteWindowUpdate(1, 5))
+	p.dropFrames()
+	want(0, 0, "all has left")
+}
+
+// R4.5: also a response that its owner is done with.
+func TestEvictedStreamOfAFinishedResponse(t *testing.T) {
+	pool := slab.NewPool(nil)
+	p := ready(t, Config{Pool: pool}, judge.Setting{ID: judge.SettingInitialWindowSize, Val: 0})
+	p.post(1)
+	p.feed()
+	s := p.streams[1]
+	p.c.SendHead(s, ok200(), false)
+	p.c.SendData(s, []byte(strings.Repeat("x", 30000)), true)
+	p.c.Reset(s, ErrCodeNo, false) // once all has left
+	p.dropFrames()
+	if o, _ := p.c.Oldest(); o != s || pool.InUse() == 0 {
+		t.Fatalf("oldest %v, %d bytes in use", o, pool.InUse())
 	}
-	p.frame(p.fr.WriteWindowUpdate(1, 3))
-	p.dropFrames()
-	if n, since := p.c.Stalled(); n != 12 || since != 0 {
-		t.Errorf("%d bytes stalled since %d", n, since)
+	p.c.Evict(s)
+	p.wantFrames("RST_STREAM 1 ENHANCE_YOUR_CALM")
+	if pool.InUse() != 0 || p.c.ActiveStreams() != 0 {
+		t.Errorf("%d bytes in use, %d streams", pool.InUse(), p.c.ActiveStreams())
 	}
-	p.frame(p.fr.WriteRSTStream(1, judge.ErrCodeCancel))
-	p.dropFrames()
-	if n, since := p.c.Stalled(); n != 0 || since != 0 {
-		t.Errorf("%d bytes stalled since %d", n, since)
+}
+
+// R4.5: a frame, or a block of several, that its peer does not end.
+func TestWhatAPeerBeganAges(t *testing.T) {
+	p := ready(t, Config{})
+	p.now = 5e9
+	p.raw(1, 0, 1, "\x82") // HEADERS without END_HEADERS
+	p.feed()
+	p.now = 7e9
+	p.raw(9, 0, 1, "\x86")
+	p.feed()
+	if at := p.c.Partial(); at != 5e9 {
+		t.Errorf("begun at %d, want 5 s", at)
+	}
+	p.raw(9, 4, 1, "\x84\x01\x01a")
+	p.feed()
+	if at := p.c.Partial(); at != 0 {
+		t.Errorf("begun at %d though nothing waits", at)
+	}
+	half := []byte("\x00\x00\x08\x06")
+	for now := mono.Time(10e9); now < 14e9; now += 1e9 { // another one each time
+		p.now = now
+		p.in.Write(half)
+		p.feed()
+		if at := p.c.Partial(); at < now-1e9 {
+			t.Errorf("begun at %d, it is %d", at, now)
+		}
+		p.in.Write([]byte("\x00\x00\x00\x00\x0012345678"))
+		p.feed()
 	}
 }
 

@@ -133,19 +133,18 @@ func invariants(t *testing.T, c *Conn) {
 	if got := c.connRecv + c.connOwed; got > int64(c.cfg.ConnWindow) || got < 0 {
 		t.Fatalf("connection window %d of %d", got, c.cfg.ConnWindow)
 	}
-	n, queued := 0, 0
+	n := 0
 	for s := c.open.first; s != nil; s = s.opened.next {
 		n++
-		queued += s.queue.n
 		if got := s.recvWin + s.held + s.owed; got != s.size && !s.muted && c.recvInit == c.cfg.Window {
 			t.Fatalf("stream %d: windows add up to %d of %d", s.ID, got, s.size)
+		}
+		if s.queue.n > 0 && (s.ahead <= 0 || s.ahead > s.queue.n) {
+			t.Fatalf("stream %d: %d bytes wait, %d of them are ahead", s.ID, s.queue.n, s.ahead)
 		}
 		if c.table.get(s.ID) != s || s.closed {
 			t.Fatalf("stream %d is lost", s.ID)
 		}
-	}
-	if queued != c.queued {
-		t.Fatalf("%d bytes queued, %d counted", queued, c.queued)
 	}
 	if n != c.table.n {
 		t.Fatalf("%d streams in the list, %d in the table", n, c.table.n)

@@ -1,7 +1,5 @@
 package h2
 
-import "github.com/tulle-mesh/tulle/internal/mono"
-
 // Pieces of Output, in bytes.
 const (
 	pieceBytes  = 16 << 10  // of one stream before the next has its turn
@@ -21,8 +19,6 @@ type writer struct {
 	ready    streamList // streams with something to send, round robin
 	blocked  streamList // the same, held up by the connection's window
 	drain    drainList
-	queued   int       // body bytes of all streams
-	stalled  mono.Time // when DATA last could not leave for want of windows
 }
 
 // drainList are streams that Output wrote from, for Drained.
@@ -80,10 +76,7 @@ func (c *Conn) Output(dst []byte, room int) []byte {
 	if c.err != nil {
 		return dst
 	}
-	before := c.queued
-	dst = c.writeBodies(dst, start, room)
-	c.noteStall(before)
-	return dst
+	return c.writeBodies(dst, start, room)
 }
 
 // writeBodies appends DATA, what follows it and what ends without it.
@@ -120,22 +113,6 @@ func (c *Conn) writeBodies(dst []byte, start, room int) []byte {
 	return dst
 }
 
-// noteStall notes whether windows keep back what is queued; before is what was.
-func (c *Conn) noteStall(before int) {
-	switch {
-	case c.queued == 0 || c.queued < before || c.ready.first != nil:
-		c.stalled = 0
-	case c.stalled == 0:
-		c.stalled = c.now
-	}
-}
-
-// Stalled returns how many body bytes wait in the queues, and since when none of
-// them could leave because the peer keeps its windows shut; 0 when they can. It
-// is no fault (a paused download), but such a connection is the first to go when
-// memory runs out (R4.5).
-func (c *Conn) Stalled() (queued int, since mono.Time) { return c.queued, c.stalled }
-
 // piece is how much of s may leave in one frame.
 func (c *Conn) piece(s *Stream) int {
 	return int(min(int64(s.queue.n), pieceBytes, int64(c.peerFrameSize), s.sendWin, c.connSend))
@@ -153,8 +130,10 @@ func (c *Conn) writeData(dst []byte, s *Stream, n int) []byte {
 		c.meters.windows.advance(2 + n/512)
 		c.meters.pings.earn(1)
 	}
-	c.queued -= n
 	dst = s.queue.pull(appendFrameHeader(dst, h), n, c.pool, c.sh)
+	if s.ahead -= n; s.ahead <= 0 {
+		s.since, s.ahead = c.now, s.queue.n
+	}
 	s.sendWin -= int64(n)
 	c.connSend -= int64(n)
 	if !s.muted {

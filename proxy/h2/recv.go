@@ -22,6 +22,7 @@ type reader struct {
 	inBlock   bool
 	blockHdr  frameHeader // of its HEADERS frame
 	block     []byte      // slab
+	partSince mono.Time   // when stash or block began to wait for more; 0: they are empty
 	fragments int
 	selfDep   bool
 }
@@ -57,6 +58,12 @@ func (c *Conn) Stash() int {
 	if !c.inBlock {
 		c.pool.Put(c.block)
 		c.block = nil
+	}
+	switch {
+	case len(c.stash)+len(c.block) == 0:
+		c.partSince = 0
+	case c.partSince == 0:
+		c.partSince = c.now
 	}
 	c.freeSpace()
 	c.reap()
@@ -178,6 +185,9 @@ func (c *Conn) step() bool {
 		return false
 	}
 	c.hdr = parseFrameHeader(b)
+	if !c.inBlock { // what waits now is another frame
+		c.partSince = 0
+	}
 	c.begin()
 	return true
 }

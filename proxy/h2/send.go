@@ -88,8 +88,10 @@ func (c *Conn) SendData(s *Stream, p []byte, end bool) {
 	if !s.sentHead {
 		panic("BUG: DATA before HEADERS")
 	}
+	if s.queue.n == 0 {
+		s.since, s.ahead = c.now, len(p)
+	}
 	s.queue.push(p, c.pool, c.sh)
-	c.queued += len(p)
 	s.sendEnd = end
 	c.schedule(s)
 }

@@ -1,5 +1,7 @@
 package h2
 
+import "github.com/tulle-mesh/tulle/internal/mono"
+
 // Stream is one stream of a Conn. The owner gets it from EventHead or Open and
 // may use it until EventReset, its own Reset, or until both ends have ended and
 // Drained has reported that nothing is queued. Calls on a closed stream do
@@ -27,7 +29,9 @@ type Stream struct {
 	// Sending.
 	sendWin  int64
 	queue    queue
-	trailers []byte // packed, behind the queue; nil when there are none
+	since    mono.Time // what leaves next waits at least as long
+	ahead    int       // bytes that leave before since moves
+	trailers []byte    // packed, behind the queue; nil when there are none
 	sentHead bool
 	sendEnd  bool // the owner has ended
 	sentEnd  bool // END_STREAM is in the output

@@ -49,6 +49,11 @@ func (b *Budget) Level() Level {
 	return LevelNormal
 }
 
+// Tight reports whether so much is used that who keeps bytes for nobody's good
+// should give them up to others: three quarters, so that this begins before
+// anybody is refused.
+func (b *Budget) Tight() bool { return b != nil && b.used.Load() > b.limit/4*3 }
+
 // Used returns the bytes in use, Limit the bound.
 func (b *Budget) Used() int64 { return b.used.Load() }
 

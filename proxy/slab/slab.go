@@ -32,6 +32,7 @@ type Pool struct {
 	free   [maxShift - minShift + 1][][]byte
 	inUse  int64
 	heads  []*head.Head
+	full   func()
 }
 
 // NewPool returns a pool that counts against b, which may be nil.
@@ -116,12 +117,18 @@ func (p *Pool) Budget() *Budget {
 	return p.budget
 }
 
+// OnFull has f called whenever p takes a buffer beyond the budget. f must not use p.
+func (p *Pool) OnFull(f func()) { p.full = f }
+
 // Level reports how full the budget behind p is.
 func (p *Pool) Level() Level { return p.Budget().Level() }
 
 func (p *Pool) count(n int64) {
 	p.inUse += n
-	if p.budget != nil {
-		p.budget.used.Add(n)
+	if p.budget == nil {
+		return
+	}
+	if u := p.budget.used.Add(n); n > 0 && u > p.budget.limit && p.full != nil {
+		p.full()
 	}
 }

@@ -3,6 +3,8 @@ package wire
 import (
 	"time"
 
+	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/mtls"
 )
@@ -12,6 +14,7 @@ type Conn struct {
 	// immutable
 	env   *Env
 	token loop.Token
+	link  chain.Link[*Conn] // in Env.conns
 	sock  loop.Socket
 	Info  Info
 
@@ -37,9 +40,11 @@ type Conn struct {
 	pendingRun bool // a task to read on is queued
 	lingered   int  // bytes thrown away while lingering
 
-	wrote     uint64 // bytes that the socket took
-	wroteThen uint64 // the same, when output was last looked after
-	broken    error  // of a write: told once what came before it was read
+	wrote     uint64    // bytes that the socket took
+	wroteThen uint64    // the same, when output was last looked after
+	since     mono.Time // what leaves next waits at least as long; 0: nothing does
+	mark      uint64    // of wrote: when since moves
+	broken    error     // of a write: told once what came before it was read
 }
 
 type state uint8
@@ -63,6 +68,7 @@ func Accept(env *Env, sock loop.Socket, info Info, user User) *Conn {
 	c := &Conn{env: env, sock: sock, Info: info}
 	c.SetUser(user)
 	c.token = env.W.Register(c)
+	env.conns.Add(&c.link, c)
 	env.open++
 	env.W.Poller().Attach(sock, c.token)
 	sock.Want(true, false)
@@ -225,6 +231,7 @@ func (c *Conn) shut(reset bool) {
 	c.env.W.Unregister(c.token)
 	c.sock.Close(reset)
 	c.env.open--
+	c.env.conns.Remove(&c.link)
 	c.user, c.filler, c.ready = nobody{}, nil, nil
 	p := c.env.Pool()
 	c.plain.clear(p)

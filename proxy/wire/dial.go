@@ -16,6 +16,7 @@ func Dial(env *Env, addr netip.AddrPort, opts DialParams) *Conn {
 	c := &Conn{env: env, state: stateConnecting, ready: opts.Ready, Info: Info{Remote: addr}}
 	c.SetUser(opts.User)
 	c.token = env.W.Register(c)
+	env.conns.Add(&c.link, c)
 	env.open++
 	sock, err := env.W.Poller().Dial(addr, loop.DialOptions{UserTimeout: opts.UserTimeout}, c.token)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mono"
+	"github.com/tulle-mesh/tulle/proxy/chain"
 	"github.com/tulle-mesh/tulle/proxy/loop"
 	"github.com/tulle-mesh/tulle/proxy/slab"
 )
@@ -50,6 +51,8 @@ var (
 	ErrTooManyHandshakes = errors.New("too many TLS handshakes in flight")
 	// ErrTruncated says that the peer's bytes ended without the end of the stream (R3.6).
 	ErrTruncated = errors.New("connection ended early")
+	// ErrEvicted says that what a connection kept was wanted for others (R4.2).
+	ErrEvicted = errors.New("memory is short, and nobody took what the connection kept")
 )
 
 // Env is what all connections of one worker share.
@@ -63,6 +66,7 @@ type Env struct {
 
 	shakes int
 	open   int
+	conns  chain.List[*Conn] // that are open
 }
 
 // NewEnv returns the environment of w's connections.

@@ -151,6 +151,7 @@ func (c *Conn) direct(p []byte) bool {
 }
 
 func (c *Conn) flushed(before int) {
+	c.waits()
 	if c.Buffered() == 0 {
 		c.finish()
 		if c.state == stateClosed {

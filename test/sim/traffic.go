@@ -296,9 +296,9 @@ func (s *Sim) drawTrouble(k *call) {
 		k.refuse = 1
 		if k.req > 0 && !k.early && !k.upgrade && s.one(2) { // later than a proxy keeps the body, perhaps
 			k.refuseAt = part(k.req)
-			if k.req > kept { // more may have been sent than is kept (R7.1)
-				k.excuse = "refused after more than is kept"
-			}
+		}
+		if k.req > kept { // more may have been sent than is kept (R7.1)
+			k.excuse = "refused after more than is kept"
 		}
 	}
 }
