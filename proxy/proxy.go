@@ -174,33 +174,54 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // shutdown lets what is in flight finish, for as long as the settings allow.
 func (p *Proxy) shutdown() {
-	p.ending.Store(true)
 	began := time.Now()
-	p.each(func(s *shard) { s.drain() })
+	p.Drain()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		gone := time.Since(began)
-		if gone >= p.cfg.Timeouts.Drain || gone >= p.cfg.Timeouts.LameDuck && p.busy() == 0 {
+		if gone := time.Since(began); p.MayExit(gone, 1) || p.MayExit(gone, p.busy()) {
 			return
 		}
 	}
 }
 
+// Drain tells who came to go, as at SIGTERM (R11.2): what is in flight goes on,
+// and so does outbound.
+func (p *Proxy) Drain() {
+	p.ending.Store(true)
+	p.each(func(s *shard) { s.drain() })
+}
+
+// MayExit reports whether the proxy may exit so long after Drain while so many
+// requests and tunnels go on.
+func (p *Proxy) MayExit(after time.Duration, busy int) bool {
+	t := &p.cfg.Timeouts
+	return after >= t.Drain || after >= t.LameDuck && busy == 0
+}
+
 // busy asks every worker what is still going on.
 func (p *Proxy) busy() int {
-	n := make(chan int, len(p.shards))
-	asked := 0
-	for _, s := range p.shards {
-		if s.w.Post(func() { n <- s.busy() }) {
-			asked++
+	n := make(chan int, 1)
+	p.AskBusy(func(sum int) { n <- sum })
+	return <-n
+}
+
+// AskBusy has done called with the number of requests and tunnels that go on, by
+// the last worker that answers.
+func (p *Proxy) AskBusy(done func(n int)) {
+	var left, sum atomic.Int64
+	left.Store(int64(len(p.shards)))
+	one := func(n int) {
+		sum.Add(int64(n))
+		if left.Add(-1) == 0 {
+			done(int(sum.Load()))
 		}
 	}
-	sum := 0
-	for range asked {
-		sum += <-n
+	for _, s := range p.shards {
+		if !s.w.Post(func() { one(s.busy()) }) {
+			one(0)
+		}
 	}
-	return sum
 }
 
 // each runs f on every worker, later.
