@@ -34,16 +34,20 @@ func (i instance) removeNetwork(nodes int) error {
 		names = append(names, i.veth(n))
 	}
 	for _, name := range names {
-		link, err := netlink.LinkByName(name)
-		if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
-			continue
-		}
-		if err == nil {
-			err = netlink.LinkDel(link)
-		}
-		errs = append(errs, err)
+		errs = append(errs, removeLink(name))
 	}
 	return errors.Join(errs...)
+}
+
+// removeLink takes a device away that may be gone already.
+func removeLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return netlink.LinkDel(link)
 }
 
 func (i instance) veth(n int) string { return i.bridge() + nodeName(n) }
@@ -93,6 +97,9 @@ func (i instance) connect(n, pid, nodes int) error {
 	}
 	return i.routes(inside, n, nodes)
 }
+
+// disconnect takes a node's cable away.
+func (i instance) disconnect(n int) error { return removeLink(i.veth(n)) }
 
 func (i instance) routes(inside *netlink.Handle, n, nodes int) error {
 	host := &netlink.Handle{}

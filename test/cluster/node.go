@@ -142,8 +142,9 @@ func (n *Node) Kill() error {
 		return err
 	}
 	cgroup := n.cluster.instance.nodeCgroup(n.number)
-	// A machine that boots has no cgroups; the kubelet would wait seconds for each dead container's.
-	err := errors.Join(kill(cgroup), removeCgroups(cgroup))
+	// The kernel, which lives on, would reset the connections of processes that die. A machine that boots
+	// has no cgroups; the kubelet would wait seconds for each dead container's.
+	err := errors.Join(n.cluster.instance.disconnect(n.number), kill(cgroup), removeCgroups(cgroup))
 	if n.stdin != nil {
 		n.stdin.Close()
 		<-n.ended

@@ -252,7 +252,11 @@ func (v *verdict) report(t *testing.T, steps []step) {
 	for _, s := range steps {
 		t.Logf("%-40s %5.1f s  %s", s.name, s.end.Sub(s.begun).Seconds(), v.between(s.begun, s.end))
 	}
-	t.Logf("%-40s %5.1f s  %s", "all", 0., v.between(time.Time{}, time.Now()))
+	t.Logf("%-50s %s", "all", v.between(time.Time{}, time.Now()))
+	slowest := slices.SortedFunc(slices.Values(v.sent), func(a, b request) int { return cmp.Compare(b.took, a.took) })
+	for _, r := range slowest[:min(len(slowest), 3)] {
+		t.Logf("slowest: %v", r)
+	}
 	many := func(what string, all []string) {
 		for _, one := range all[:min(len(all), 20)] {
 			t.Errorf("%s: %s", what, one)
@@ -296,6 +300,20 @@ func (v *verdict) between(from, to time.Time) string {
 		return took[int(share*float64(len(took)-1))].Round(100 * time.Microsecond)
 	}
 	return fmt.Sprintf("%6d requests, %d failed; p50 %v, p99 %v, max %v", len(took), failed, at(0.5), at(0.99), at(1))
+}
+
+// since sums up what failed because of something that happened at one moment.
+func (v *verdict) since(at time.Time) string {
+	before := 0
+	var last, longest time.Duration
+	for _, r := range v.failed {
+		if r.left.Before(at) {
+			before++
+		}
+		last, longest = max(last, r.left.Sub(at)), max(longest, r.took)
+	}
+	return fmt.Sprintf("%d failed: %d that had left before, and others until %.1f s later; the client waited up to %.1f s for it",
+		len(v.failed), before, last.Seconds(), longest.Seconds())
 }
 
 // around prints what proxies said near the first failures: what a person needs to find their cause.
