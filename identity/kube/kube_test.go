@@ -166,7 +166,13 @@ func TestAnAPIServerThatIsAwayIsNoMissingAuthority(t *testing.T) {
 func TestAnOperatorsWishForARootIsSeenAndTakenBack(t *testing.T) {
 	c := apiServer()
 	a := share(t, c)
+	c.ClearActions()
 	ok(t, AskForRoot(t.Context(), c, "tulle", time.Now()))
+	for _, action := range c.Actions() {
+		if verb := action.GetVerb(); verb != "get" && verb != "update" {
+			t.Errorf("it is asked for by %s, which identity's own account may not (charts/tulle, _access.tpl)", verb)
+		}
+	}
 	s := NewSecrets(t.Context(), c, "tulle")
 	if k, err := s.Read(); err != nil || !k.Rotate {
 		t.Fatalf("it is not seen: %v", err)

@@ -12,9 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	typedcore "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/tulle-mesh/tulle/identity"
 )
@@ -156,19 +156,25 @@ func (s *Secrets) put(was *corev1.Secret, name string, change func(*corev1.Secre
 	return nil
 }
 
-// AskForRoot has the identity service of a namespace make a new root.
+// AskForRoot has the identity service of a namespace make a new root. It does with the rights that the service itself has,
+// so that it can be asked in its own pod.
 func AskForRoot(ctx context.Context, client kubernetes.Interface, namespace string, now time.Time) error {
-	secret, err := client.CoreV1().Secrets(namespace).Get(ctx, RootSecret, metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("secret %s: %w", RootSecret, err)
-	}
-	if secret.Labels[managedLabel] != ManagedBy {
-		return fmt.Errorf("secret %s was not made by Tulle: rotate it where it was made", RootSecret)
-	}
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, annotationRotate, now.UTC().Format(time.RFC3339))
-	_, err = client.CoreV1().Secrets(namespace).Patch(ctx, RootSecret, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	if err != nil {
-		return fmt.Errorf("secret %s: %w", RootSecret, err)
-	}
-	return nil
+	secrets := client.CoreV1().Secrets(namespace)
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		secret, err := secrets.Get(ctx, RootSecret, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", RootSecret, err)
+		}
+		if secret.Labels[managedLabel] != ManagedBy {
+			return fmt.Errorf("secret %s was not made by Tulle: rotate it where it was made", RootSecret)
+		}
+		if secret.Annotations == nil {
+			secret.Annotations = map[string]string{}
+		}
+		secret.Annotations[annotationRotate] = now.UTC().Format(time.RFC3339)
+		if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+			return fmt.Errorf("secret %s: %w", RootSecret, err)
+		}
+		return nil
+	})
 }
