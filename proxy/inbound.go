@@ -151,7 +151,7 @@ func (i *inbound) secured(err error) {
 	}
 	sess := i.c.Session()
 	i.client, i.peer = sess.Peer(), true
-	i.s.peerAt = i.s.now()
+	i.s.sawPeer(i.c)
 	i.clientID = []byte(i.client)
 	if sess.ALPN() == hop.ALPNHTTP {
 		i.c.SetUserTimeout(3 * i.s.p.cfg.Timeouts.Ping)
@@ -196,6 +196,9 @@ func (i *inbound) decided(_ *sniffer, v detect.Verdict, serverFirst bool) {
 		i.a.httpAt = i.s.now()
 	case serverFirst:
 		i.a.httpAt = 0 // it is another port than it was
+	}
+	if !i.peer {
+		i.s.sawPlain(i.c, v, serverFirst)
 	}
 	i.s.detected(metrics.Inbound, i.a.addr.Port(), v, serverFirst)
 }

@@ -74,7 +74,7 @@ func (o *outbound) resolved() {
 		return
 	}
 	n := &sniffer{s: o.s, c: o.c, side: o}
-	n.declared(o.t.policy.Protocol)
+	n.declared(o.t.protocol())
 	n.start()
 }
 

@@ -50,6 +50,7 @@ type shard struct {
 	audits     []*audit // in order; digests that are being compared
 	draining   bool
 	peerAt     mono.Time  // when a peer last came, or could have since the start
+	sources    sources    // clients of the network
 	downSince  mono.Time  // when the stream to discovery ended, 0 while it is up
 	early      []*inbound // that came before the first inbound policy, in order
 	earlyTimer loop.Timer

@@ -38,7 +38,8 @@ type side interface { //nolint:interfacebloat // one per outcome of detection
 // silenceKnown is how long a client may be silent on a port that was seen to
 // speak HTTP in the last knownFor, or where it may be a peer, whose ClientHello
 // is late on a busy machine: the application would be connected to for nothing,
-// and some servers count that against the client (rule R2.5).
+// and some servers count that against the client (rule R2.5); what such a server
+// says first would be all that a late peer hears.
 const (
 	silenceKnown = time.Second
 	knownFor     = 10 * time.Minute
@@ -96,7 +97,7 @@ func (n *sniffer) silence() time.Duration {
 	switch {
 	case n.http:
 		return n.s.p.cfg.Timeouts.Idle // R3.5
-	case n.speaksHTTP(), n.tls && n.s.now().Sub(n.s.peerAt) < knownFor:
+	case n.speaksHTTP(), n.tls && n.s.mayBePeer(n.c):
 		return silenceKnown
 	}
 	return n.s.p.cfg.Timeouts.Silence

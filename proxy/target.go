@@ -78,6 +78,15 @@ func (p *Proxy) kind(k mesh.Balancing) mesh.Balancing {
 // resolved reports whether the target's policy is known.
 func (t *target) resolved() bool { return t.policy != nil }
 
+// protocol is what the target is said to speak. Where nobody says it of the target, all its endpoints may
+// have been declared to be bytes, by their pods (R2.4); with routes others may be meant.
+func (t *target) protocol() mesh.Protocol {
+	if p := t.policy; p.Protocol != mesh.ProtocolDetect || len(p.Routes) > 0 || !t.bal.Opaque() {
+		return p.Protocol
+	}
+	return mesh.ProtocolOpaque
+}
+
 // name is how errors name the target.
 func (t *target) name() string {
 	switch {

@@ -90,6 +90,8 @@ type Balancer struct {
 	means [rooms]average // of a room's samples, over tau
 	spare float64        // requests that may go to a loser to get a sample
 
+	opaque int // endpoints that are declared to be bytes
+
 	told  mesh.Digest // of the rows that were put in
 	moves uint64      // changes of the rooms: what a Walk must not miss
 
@@ -170,6 +172,9 @@ func (b *Balancer) Available(now mono.Time) int {
 	}
 	return n
 }
+
+// Opaque reports whether there are endpoints and each is declared to be bytes.
+func (b *Balancer) Opaque() bool { return b.opaque > 0 && b.opaque == len(b.index) }
 
 // Stats returns what was counted so far.
 func (b *Balancer) Stats() Stats { return b.stats }
@@ -265,14 +270,20 @@ func (b *Balancer) heaviest() float64 {
 	return float64(b.heavy)
 }
 
-// forget takes e out of the running for the largest weight, and remember puts it in.
+// forget takes e out of the running for the largest weight and out of what counts rows, and remember puts it in.
 func (b *Balancer) forget(e *Endpoint) {
+	if e.Protocol == mesh.ProtocolOpaque {
+		b.opaque--
+	}
 	if e.Weight >= b.heavy && b.heavy > 1 {
 		b.heavy = 0
 	}
 }
 
 func (b *Balancer) remember(e *Endpoint) {
+	if e.Protocol == mesh.ProtocolOpaque {
+		b.opaque++
+	}
 	if b.heavy != 0 {
 		b.heavy = max(b.heavy, e.Weight)
 	}
