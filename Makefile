@@ -136,6 +136,17 @@ negative: ## take mTLS, EWMA and retries away, one at a time; what proves each m
 	@$(GO) run ./test/mesh/negative $(ARGS)
 endif
 
+# Debian packages and one Go module; what is missing is named. docs/attacks.md says what is held without them.
+ifneq ($(wildcard test/mesh),)
+.PHONY: judges
+judges: ## other makers' judges against two proxies: slowhttptest, h2spec, h2load, curl, promtool; writes docs/results
+	@missing=(); for p in slowhttptest:slowhttptest h2load:nghttp2-client nghttp:nghttp2-client curl:curl promtool:prometheus; do \
+	  command -v "$${p%%:*}" >/dev/null || missing+=("$${p#*:}"); done; \
+	  (($${#missing[@]} == 0)) || { echo "judges: missing; apt-get install --no-install-recommends $${missing[*]}"; exit 1; }; \
+	  mkdir -p $(TOOLS); [ -x $(TOOLS)/h2spec ] || GOBIN=$(TOOLS) $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible; \
+	  PATH="$(TOOLS):$$PATH" TULLE_JUDGES=1 TULLE_RESULTS=$(CURDIR)/docs/results $(GO) test -count=1 -timeout 30m -v -run '^TestJudges$$' ./test/mesh
+endif
+
 .PHONY: tools
 tools: ## build the linters and generators of tools/go.mod into bin/tools
 	@mkdir -p $(TOOLS)

@@ -100,7 +100,7 @@ func TestFloodsOverHTTP2(t *testing.T) {
 
 func (s *siege) flood(t *testing.T, d door, f flood) {
 	began := s.victim.begun.Load()
-	e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP), false)
+	e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP))
 	e.head(1, false, held())
 	for i := range f.times {
 		f.once(e, uint32(3+2*i))
@@ -126,7 +126,7 @@ func TestMalformedHTTP2(t *testing.T) {
 			list := malformedHeads()
 			s.attack(t, d, refusedFor("malformed"), len(list), func(t *testing.T) {
 				began := s.victim.begun.Load()
-				e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP), false)
+				e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP))
 				id := uint32(1)
 				for _, bad := range list {
 					e.head(id, true, bad)
@@ -174,7 +174,7 @@ func TestHeadsTooLargeOverHTTP2(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			s.attack(t, d, refusedFor("head"), 4, func(t *testing.T) {
 				began := s.victim.begun.Load()
-				e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP), false)
+				e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP))
 				e.head(1, true, append(toVictim("/x"), "x: "+strings.Repeat("v", 80<<10)))
 				e.head(3, true, append(toVictim("/x"), strings.Split(strings.Repeat("x: y,", 300)+"x: y", ",")...))
 				e.head(5, true, toVictim("/"+strings.Repeat("p", 40<<10)))
@@ -201,7 +201,7 @@ func requestBlock() []byte {
 func TestUnknownFramesAreIgnored(t *testing.T) {
 	s := newSiege(t)
 	for _, d := range doors() {
-		e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP), false)
+		e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP))
 		e.head(1, false, toVictim("/x"))
 		for kind := http2.FrameType(0x0a); kind != 0; kind++ {
 			for _, payload := range []string{"", "x", strings.Repeat("y", 1000)} {
@@ -221,7 +221,7 @@ func TestWindowsThatStayShut(t *testing.T) {
 	for _, d := range doors() {
 		var all []*foe
 		for range 4 {
-			e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP), false)
+			e := newFoe(t, s.knock(t, d, s.victim.slot, hop.ALPNHTTP))
 			e.say(http2.FrameSettings, 0, 0, setting(http2.SettingInitialWindowSize, 0))
 			for i := range uint32(100) {
 				e.head(1+2*i, true, toVictim("/bytes/1000000"))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -36,25 +37,24 @@ type foe struct {
 	bytes  int               // of DATA
 }
 
-// newFoe begins as a client, which says its preface, or as a server, which hears it.
-func newFoe(t testing.TB, c net.Conn, server bool) *foe {
+// newFoe begins as a client, with the preface.
+func newFoe(t testing.TB, c net.Conn) *foe {
 	t.Helper()
-	e := &foe{t: t, Conn: c, ended: make(chan struct{}), resets: map[uint32]http2.ErrCode{}, heads: map[uint32]string{}, fields: map[uint32]fields{}}
 	ok(t, c.SetDeadline(deadline(t)))
+	e := foeOn(t, c)
+	e.out.WriteString(http2.ClientPreface)
+	ok(t, e.f.WriteSettings())
+	go e.listen() // ends with the connection
+	t.Cleanup(func() { c.Close(); <-e.ended })
+	return e
+}
+
+// foeOn is one that has said nothing yet, and does not listen.
+func foeOn(t testing.TB, c net.Conn) *foe {
+	e := &foe{t: t, Conn: c, ended: make(chan struct{}), resets: map[uint32]http2.ErrCode{}, heads: map[uint32]string{}, fields: map[uint32]fields{}}
 	e.f = http2.NewFramer(&e.out, nil)
 	e.f.AllowIllegalWrites = true
 	e.enc = hpack.NewEncoder(&e.blk)
-	if server {
-		b := make([]byte, len(http2.ClientPreface))
-		if _, err := io.ReadFull(c, b); err != nil {
-			t.Fatalf("the client's preface: %v", err)
-		}
-	} else {
-		e.out.WriteString(http2.ClientPreface)
-		ok(t, e.f.WriteSettings())
-	}
-	go e.listen() // ends with the connection
-	t.Cleanup(func() { c.Close(); <-e.ended })
 	return e
 }
 
@@ -85,6 +85,9 @@ func (e *foe) note(fr http2.Frame) {
 	case *http2.RSTStreamFrame:
 		e.resets[fr.StreamID] = fr.ErrCode
 	case *http2.MetaHeadersFrame:
+		if strings.HasPrefix(fr.PseudoValue("status"), "1") { // the final one is what counts
+			return
+		}
 		e.order = append(e.order, fr.StreamID)
 		e.heads[fr.StreamID] = fr.PseudoValue("status") + fr.PseudoValue("path")
 		var list fields
@@ -201,20 +204,30 @@ func (e *foe) wantEnd(want http2.ErrCode) {
 	}
 }
 
-// wantRequest waits, as a server, for another request than those that have come; it returns its stream.
-func (e *foe) wantRequest(n int) uint32 {
-	e.t.Helper()
-	var id uint32
-	until(e.t, "request", func() bool {
+// wantRequest waits, as a server, for the first request; it returns its stream, or 0 when there was none.
+func (e *foe) wantRequest() uint32 {
+	for {
 		e.mu.Lock()
-		defer e.mu.Unlock()
-		if len(e.order) > n {
-			id = e.order[n]
+		n, id := len(e.order), uint32(0)
+		if n > 0 {
+			id = e.order[0]
 		}
-		return id != 0 || e.over()
-	})
-	if id == 0 {
-		e.t.Fatal("the connection ended before a request came")
+		e.mu.Unlock()
+		if n > 0 || e.over() {
+			return id
+		}
+		pause(time.Millisecond)
 	}
-	return id
+}
+
+// field is the value of a stream's last head's field.
+func (e *foe) field(id uint32, name string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range e.fields[id] {
+		if v, has := strings.CutPrefix(f, name+": "); has {
+			return v
+		}
+	}
+	return ""
 }

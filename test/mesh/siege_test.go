@@ -36,7 +36,7 @@ type siege struct {
 const mostSieged = 128 << 20
 
 // siegeSlots are for the neighbours, the victim and wires; rogueSlots for peers that an attacker plays.
-const siegeSlots, rogueSlots = 60, 24
+const siegeSlots, rogueSlots = 60, 30
 
 func newSiege(t *testing.T, env ...string) *siege {
 	good := newCA(t, "good")
@@ -85,14 +85,19 @@ func (s *siege) admin(d door) string {
 	return s.net + "4:4191"
 }
 
+// inbound is where the network reaches a slot.
+func (s *siege) inbound(x slot) string {
+	_, port, _ := net.SplitHostPort(x.app)
+	return net.JoinHostPort(s.net+"4", port)
+}
+
 // knock connects to the proxy of a slot by one of its doors. The protocol matters within the mesh alone.
 func (s *siege) knock(t testing.TB, d door, x slot, alpn string) net.Conn {
 	t.Helper()
 	if d == fromApp {
 		return connect(t, x.dial)
 	}
-	_, port, _ := net.SplitHostPort(x.app)
-	c := connect(t, net.JoinHostPort(s.net+"4", port))
+	c := connect(t, s.inbound(x))
 	if d == fromNet {
 		return c
 	}
