@@ -186,6 +186,15 @@ func brokenCertificates() []broken {
 			w.secret(mesh.IssuerSecret, authority(w.t, "issuer", root, 61*time.Minute))
 			w.bundle("tulle", root)
 		}, Warning, "the issuer expires in 1m0s, at 2026-11-21T12:01:00Z, and should have been renewed"},
+		{"root", "given with the issuer, late", 0, func(w *world) {
+			root := authority(w.t, "root", nil, 61*time.Minute)
+			w.given(root, authority(w.t, "issuer", root, 720*time.Hour))
+		}, Warning, "the root expires in 1m0s, at 2026-11-21T12:01:00Z, and should have been renewed"},
+		{"issuer", "given, below another, late", 0, func(w *world) {
+			root := authority(w.t, "root", nil, 720*time.Hour)
+			between := authority(w.t, "between", root, 720*time.Hour)
+			w.given(root, authority(w.t, "issuer", between, 61*time.Minute), between)
+		}, Warning, "the issuer expires in 1m0s, at 2026-11-21T12:01:00Z, and should have been renewed"},
 		{"trust-bundle", "none", 0, func(w *world) { w.remove("ConfigMap", "tulle", mesh.Bundle) }, Failure, "ConfigMap tulle/tulle-trust-bundle does not exist"},
 		{"trust-bundle", "none beside pods", 0, func(w *world) { w.remove("ConfigMap", "shop", mesh.Bundle) }, Failure, "ConfigMap shop/tulle-trust-bundle does not exist: new pods there do not start"},
 		{"trust-bundle", "another", 0, func(w *world) { w.bundle("shop", authority(w.t, "old", nil, time.Hour)) }, Failure, "ConfigMap shop/tulle-trust-bundle differs"},

@@ -78,20 +78,40 @@ func (e *env) certificate(ctx context.Context, secret string) (*x509.Certificate
 	return all[0], Finding{}
 }
 
+// rootCertificate is the root, and the Secret that holds it: with a given issuer its own may.
+func (e *env) rootCertificate(ctx context.Context) (root *x509.Certificate, secret string, bad Finding) {
+	root, bad = e.certificate(ctx, mesh.RootSecret)
+	if root != nil {
+		return root, mesh.RootSecret, bad
+	}
+	issuer, err := e.secret(ctx, mesh.IssuerSecret)
+	if err != nil || len(issuer.Data[caKey]) == 0 {
+		return nil, "", bad
+	}
+	all, err := parseCertificates(issuer.Data[caKey])
+	if err != nil {
+		return nil, "", fail("Secret %s/%s: %s: %s", e.Tulle, mesh.IssuerSecret, caKey, err)
+	}
+	return all[0], mesh.IssuerSecret, Finding{}
+}
+
+// caKey is where a given issuer has its roots, as cert-manager writes it.
+const caKey = "ca.crt"
+
 func rootValid(ctx context.Context, e *env) Finding {
-	root, bad := e.certificate(ctx, mesh.RootSecret)
+	root, secret, bad := e.rootCertificate(ctx)
 	if root == nil {
 		return bad
 	}
 	if !root.IsCA {
-		return fail("the root in Secret %s/%s is no authority (CA)", e.Tulle, mesh.RootSecret)
+		return fail("the root in Secret %s/%s is no authority (CA)", e.Tulle, secret)
 	}
 	return validity("the root", root, e.Time())
 }
 
 // issuerValid accepts an issuer of any root that proxies accept: in a rotation there are two.
 func issuerValid(ctx context.Context, e *env) Finding {
-	root, bad := e.certificate(ctx, mesh.RootSecret)
+	root, _, bad := e.rootCertificate(ctx)
 	if root == nil {
 		return bad
 	}
@@ -99,19 +119,34 @@ func issuerValid(ctx context.Context, e *env) Finding {
 	if issuer == nil {
 		return bad
 	}
-	err := issuer.CheckSignatureFrom(root)
-	if own, missing := e.bundle(ctx, e.Tulle); err != nil && missing == nil {
-		roots, _ := parseCertificates([]byte(own)) // the bundle has a check of its own
-		for _, r := range roots {
-			if issuer.CheckSignatureFrom(r) == nil {
-				err = nil
-			}
-		}
+	roots := []*x509.Certificate{root}
+	if own, missing := e.bundle(ctx, e.Tulle); missing == nil {
+		more, _ := parseCertificates([]byte(own)) // the bundle has a check of its own
+		roots = append(roots, more...)
 	}
-	if err != nil {
+	chain := []*x509.Certificate{issuer}
+	if s, err := e.secret(ctx, mesh.IssuerSecret); err == nil {
+		chain, _ = parseCertificates(s.Data[corev1.TLSCertKey]) // it was read already
+	}
+	if err := leads(chain, roots); err != nil {
 		return fail("the issuer in Secret %s/%s was signed by no root that proxies accept: %s", e.Tulle, mesh.IssuerSecret, err)
 	}
 	return validity("the issuer", issuer, e.Time())
+}
+
+// leads is nil when each certificate of a chain was signed by the next one, until one was by a root.
+func leads(chain, roots []*x509.Certificate) (err error) {
+	for i, c := range chain {
+		for _, r := range roots {
+			if err = c.CheckSignatureFrom(r); err == nil {
+				return nil
+			}
+		}
+		if i+1 < len(chain) && c.CheckSignatureFrom(chain[i+1]) != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // bundles looks for the trust bundle where proxies mount it, and whether all of them are the same one.

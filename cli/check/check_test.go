@@ -150,6 +150,9 @@ func TestAnUnreachableServerIsFatal(t *testing.T) {
 	if all[0].Status != Failure || !strings.Contains(all[0].Problems[0], "the API server at https://cluster.test cannot be reached") {
 		t.Errorf("got %s: %v", all[0].Status, all[0].Problems)
 	}
+	if !strings.Contains(all[0].Try, "kubectl get --raw /readyz") || strings.Contains(all[0].Problems[0], "try:") {
+		t.Errorf("what to try is not its own: %q in %q", all[0].Try, all[0].Problems[0])
+	}
 	for _, r := range all[1:] {
 		if r.Status != Skipped || r.Note != "it needs: the API server answers" {
 			t.Errorf("%s was made although nothing can be asked: %s %s", r.Anchor, r.Status, r.Note)

@@ -2,7 +2,10 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/tulle-mesh/tulle/cli/exit"
 )
 
 // Status is how a check ended.
@@ -25,6 +28,8 @@ type Finding struct {
 	Note string
 	// Fix is YAML that would mend it.
 	Fix string
+	// Try replaces the check's hint where the answer itself says what to try.
+	Try string
 }
 
 func ok(format string, args ...any) Finding {
@@ -57,7 +62,12 @@ func judge(bad Status, problems []string, note string) Finding {
 }
 
 // unknown is for a question that the cluster did not answer.
-func unknown(err error) Finding { return Finding{Status: Failure, Problems: []string{err.Error()}} }
+func unknown(err error) Finding {
+	if e, ok := errors.AsType[*exit.Error](err); ok && e.Hint != "" {
+		return Finding{Status: Failure, Problems: []string{e.Err.Error()}, Try: e.Hint}
+	}
+	return Finding{Status: Failure, Problems: []string{err.Error()}}
+}
 
 // Mode is when a check is made.
 type Mode int

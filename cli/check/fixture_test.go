@@ -186,6 +186,22 @@ func (w *world) secret(name string, c *issued) {
 	w.add(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "tulle"}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": c.pem()}})
 }
 
+// given is an issuer of somebody else's, as cert-manager writes it: no other Secret holds the root.
+func (w *world) given(root *issued, chain ...*issued) {
+	w.remove("Secret", "tulle", mesh.RootSecret)
+	w.remove("Secret", "tulle", mesh.IssuerSecret)
+	var all []byte
+	for _, c := range chain {
+		all = append(all, c.pem()...)
+	}
+	w.add(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: mesh.IssuerSecret, Namespace: "tulle"}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{"tls.crt": all, "ca.crt": root.pem()},
+	})
+	w.bundle("tulle", root)
+	w.bundle("shop", root)
+}
+
 func (w *world) bundle(namespace string, c *issued) {
 	w.remove("ConfigMap", namespace, mesh.Bundle)
 	w.add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: mesh.Bundle, Namespace: namespace}, Data: map[string]string{mesh.BundleKey: string(c.pem())}})

@@ -61,6 +61,9 @@ func (v *view) hint(r *Result) string {
 	if r.Status != Failure && r.Status != Warning {
 		return ""
 	}
+	if r.Try != "" {
+		return r.Try
+	}
 	if r.Group == groupInstallation || r.Group == groupCertificates || strings.Contains(r.Hint, "deploy/tulle") {
 		return strings.ReplaceAll(r.Hint, "NAMESPACE", v.namespace) // it is about the control plane
 	}
