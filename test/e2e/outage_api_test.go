@@ -44,14 +44,14 @@ func TestLongAPIServerGone(t *testing.T) {
 // hang stops a daemon of n1 for a while, and nobody judges nodes by what is not heard of them meanwhile.
 func (e *env) hang(name string, d time.Duration) {
 	e.t.Helper()
-	before := e.standings()
+	proxies := e.addresses() // there is nobody to ask for them in between
+	before := e.standingsAt(proxies)
 	e.signal("kube-controller-manager", syscall.SIGSTOP)
 	e.signal(name, syscall.SIGSTOP)
 	e.t.Cleanup(func() {
 		e.signal(name, syscall.SIGCONT)
 		e.signal("kube-controller-manager", syscall.SIGCONT)
 	})
-	proxies := e.addresses() // nobody to ask for them in between
 	select {
 	case <-time.After(d):
 	case <-e.t.Context().Done():

@@ -62,7 +62,7 @@ func (e *env) configure(values ...string) {
 	}
 	set(values...)
 	e.t.Cleanup(func() {
-		ctx, stop := context.WithTimeout(context.WithoutCancel(e.t.Context()), patience)
+		ctx, stop := context.WithTimeout(context.WithoutCancel(e.t.Context()), 3*patience)
 		defer stop()
 		out, err := exec.CommandContext(ctx, e.tulle, "--kubeconfig="+e.Kubeconfig(), "upgrade", "--reset-values").Output()
 		if err == nil {
@@ -70,7 +70,7 @@ func (e *env) configure(values ...string) {
 		}
 		for _, name := range controlPlane {
 			if err == nil {
-				_, err = e.Kubectl(ctx, "--namespace=tulle", "rollout", "status", "--timeout=60s", name)
+				_, err = e.Kubectl(ctx, "--namespace=tulle", "rollout", "status", name)
 			}
 		}
 		if err != nil {
