@@ -11,14 +11,19 @@ import (
 	"time"
 )
 
-// every is how often the proxy is asked: a pod's start is waiting for it.
-const every = 20 * time.Millisecond
+// The proxy is asked ever less often: a pod's start is waiting for it, and where the control plane is away it
+// may wait for hours.
+const (
+	first = 10 * time.Millisecond
+	most  = 500 * time.Millisecond
+)
 
 // Await asks url until the answer is 200 or ctx ends; the error then tells what was missing last. told
 // hears whatever is missing, each time that it is something else; nil: nobody does.
 func Await(ctx context.Context, url string, told func(missing string)) error {
 	last := "nobody has answered"
-	tick := time.NewTicker(every)
+	wait := first
+	tick := time.NewTimer(wait)
 	defer tick.Stop()
 	c := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
@@ -36,6 +41,8 @@ func Await(ctx context.Context, url string, told func(missing string)) error {
 		case <-ctx.Done():
 			return fmt.Errorf("the proxy is not ready: %s: %w", last, ctx.Err())
 		case <-tick.C:
+			wait = min(wait*5/4, most)
+			tick.Reset(wait)
 		}
 	}
 }
