@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/apimachinery/pkg/runtime"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
@@ -41,6 +42,13 @@ func TestMetricsAreDocumented(t *testing.T) {
 		Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()),
 		Store: p.store, Registerer: p.reg,
 	})
+	problems, err := testutil.GatherAndLint(p.reg) // promtool check metrics
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
 	want := metricsPage(p.reg)
 	if *updateDocs {
 		if err := os.WriteFile(metricsDoc, []byte(want), 0o644); err != nil {
