@@ -57,7 +57,7 @@ func (s *shard) target(key mesh.Target) *target {
 	}
 	t := &target{s: s, key: key, lastUsed: s.now()}
 	t.bal = balance.New(balance.Config{
-		Kind: s.p.kind(mesh.BalanceEWMA), Zone: s.p.cfg.Workload.Zone, Breakers: s.p.breakers(key),
+		Kind: s.p.kind(mesh.BalanceEWMA), Zone: s.p.cfg.Workload.Zone, Source: s.p.cfg.Workload.Namespace + "/" + s.p.cfg.Workload.Name, Breakers: s.p.breakers(key),
 		Opened: &s.store.Proxy.CircuitOpen,
 	}, s.w.Rand())
 	t.retry = budget.NewShared(budget.Config{}, s.p.bucket(key))

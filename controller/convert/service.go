@@ -57,9 +57,7 @@ func Service(o *corev1.Service) (*state.Service, []status.Problem) {
 		}
 	}
 	s.NodeLocal = o.Spec.InternalTrafficPolicy != nil && *o.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
-	if a := o.Spec.SessionAffinity; a != "" && a != corev1.ServiceAffinityNone {
-		p.ignoredf("spec.sessionAffinity", "%q is not supported yet", a)
-	}
+	s.Sticky = o.Spec.SessionAffinity == corev1.ServiceAffinityClientIP
 	if p.isBroken() {
 		return nil, p
 	}

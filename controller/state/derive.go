@@ -233,6 +233,9 @@ func (s Settings) policyOf(svc *Service, ns *Namespace, p ServicePort, routes []
 		Kind: mesh.TargetService, Service: svc.Name.Name, Namespace: svc.Name.Namespace,
 		Port: p.Port, Protocol: s.protocolOf(svc, ns, p),
 	}
+	if svc.Sticky {
+		policy.Balancing = mesh.BalanceSource
+	}
 	if r := winner(routes, svc.Name, p.Port); r != nil {
 		policy.Routes = []mesh.Route{{Name: r.Name.String(), Backends: r.Backends}}
 	}

@@ -48,6 +48,9 @@ func (s *Snapshot) Dump(w io.Writer) {
 func describePolicy(p *mesh.TargetPolicy) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", p, p.Protocol)
+	if p.Balancing == mesh.BalanceSource {
+		b.WriteString(", sticky")
+	}
 	for _, r := range p.Routes {
 		fmt.Fprintf(&b, ", route %s to", r.Name)
 		for _, to := range r.Backends {

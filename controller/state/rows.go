@@ -58,6 +58,8 @@ type Service struct {
 	Rules    PortRules // only Opaque counts
 	// SameZone asks that endpoints serve their own zone (trafficDistribution).
 	SameZone bool
+	// Sticky: each client stays with one endpoint (sessionAffinity).
+	Sticky bool
 }
 
 // ServicePort is one port of a Service. Exactly one of Target and TargetName is set.

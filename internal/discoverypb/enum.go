@@ -36,6 +36,7 @@ var (
 		mesh.BalanceRoundRobin:    pb.Balancing_BALANCING_ROUND_ROBIN,
 		mesh.BalanceLeastRequests: pb.Balancing_BALANCING_LEAST_REQUESTS,
 		mesh.BalanceRandom:        pb.Balancing_BALANCING_RANDOM,
+		mesh.BalanceSource:        pb.Balancing_BALANCING_SOURCE,
 	}
 	defaults = [...]pb.DefaultPolicy{
 		mesh.DefaultAllUnauthenticated:   pb.DefaultPolicy_DEFAULT_POLICY_ALL_UNAUTHENTICATED,

@@ -67,6 +67,7 @@ const (
 	BalanceRoundRobin
 	BalanceLeastRequests
 	BalanceRandom
+	BalanceSource // each workload stays with one endpoint (sessionAffinity: ClientIP)
 )
 
 // Backend is one weighted backend of a route.

@@ -47,6 +47,8 @@ type Config struct {
 	Kind mesh.Balancing
 	// Zone is where this workload runs; empty: no zone is preferred.
 	Zone string
+	// Source is who asks, for mesh.BalanceSource: the workload, the same in all workers and after a restart.
+	Source string
 	// Breakers is what all workers of the proxy know of this target's failures; nil: the balancer
 	// is the only one.
 	Breakers *share.Breakers
@@ -94,6 +96,7 @@ type Balancer struct {
 
 	told  mesh.Digest // of the rows that were put in
 	moves uint64      // changes of the rooms: what a Walk must not miss
+	mine  [rooms]mine // where Source goes
 
 	stats Stats
 	gone  []*Endpoint // result of the last Apply

@@ -28,7 +28,9 @@ const (
 // false when none is left: WhyNone says why. It does not allocate, and takes the same time for three
 // endpoints as for ten thousand.
 func (b *Balancer) Pick(now mono.Time, avoid []*Endpoint) (*Endpoint, bool) {
-	if e := b.probe(now, avoid); e != nil {
+	if b.cfg.Kind == mesh.BalanceSource {
+		b.letIn(now)
+	} else if e := b.probe(now, avoid); e != nil {
 		return e, true
 	}
 	for range draws {
@@ -65,7 +67,7 @@ func (b *Balancer) pick(now mono.Time, avoid []*Endpoint) *Endpoint {
 // as it can carry.
 func (b *Balancer) order() (first, second room) {
 	in := len(b.rooms[home].all)
-	if in == 0 || len(b.rooms[away].all) == 0 {
+	if in == 0 || len(b.rooms[away].all) == 0 || b.cfg.Kind == mesh.BalanceSource {
 		return home, away
 	}
 	carry := float64(in) / (spillHealth * float64(b.homes))
@@ -101,6 +103,8 @@ func (b *Balancer) from(r room, now mono.Time, avoid []*Endpoint) *Endpoint {
 		return b.roundRobin(all, now, avoid)
 	case mesh.BalanceRandom:
 		return b.random(all, now, avoid)
+	case mesh.BalanceSource:
+		return b.bySource(r, avoid)
 	}
 	var best *Endpoint
 	for range draws {

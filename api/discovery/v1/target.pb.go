@@ -220,6 +220,8 @@ const (
 	Balancing_BALANCING_LEAST_REQUESTS Balancing = 2
 	// At random.
 	Balancing_BALANCING_RANDOM Balancing = 3
+	// Each client stays with one endpoint while that is in service.
+	Balancing_BALANCING_SOURCE Balancing = 4
 )
 
 // Enum value maps for Balancing.
@@ -229,12 +231,14 @@ var (
 		1: "BALANCING_ROUND_ROBIN",
 		2: "BALANCING_LEAST_REQUESTS",
 		3: "BALANCING_RANDOM",
+		4: "BALANCING_SOURCE",
 	}
 	Balancing_value = map[string]int32{
 		"BALANCING_UNSPECIFIED":    0,
 		"BALANCING_ROUND_ROBIN":    1,
 		"BALANCING_LEAST_REQUESTS": 2,
 		"BALANCING_RANDOM":         3,
+		"BALANCING_SOURCE":         4,
 	}
 )
 
@@ -1128,12 +1132,13 @@ const file_discovery_v1_target_proto_rawDesc = "" +
 	"TargetKind\x12\x1b\n" +
 	"\x17TARGET_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13TARGET_KIND_SERVICE\x10\x01\x12\x13\n" +
-	"\x0fTARGET_KIND_POD\x10\x02*u\n" +
+	"\x0fTARGET_KIND_POD\x10\x02*\x8b\x01\n" +
 	"\tBalancing\x12\x19\n" +
 	"\x15BALANCING_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BALANCING_ROUND_ROBIN\x10\x01\x12\x1c\n" +
 	"\x18BALANCING_LEAST_REQUESTS\x10\x02\x12\x14\n" +
-	"\x10BALANCING_RANDOM\x10\x03B:Z8github.com/tulle-mesh/tulle/api/discovery/v1;discoveryv1b\x06proto3"
+	"\x10BALANCING_RANDOM\x10\x03\x12\x14\n" +
+	"\x10BALANCING_SOURCE\x10\x04B:Z8github.com/tulle-mesh/tulle/api/discovery/v1;discoveryv1b\x06proto3"
 
 var (
 	file_discovery_v1_target_proto_rawDescOnce sync.Once
