@@ -355,7 +355,7 @@ func (o *outage) comeBack() {
 	o.until(func(context.Context) error { return o.agreed(away) })
 	took := time.Since(back)
 	o.t.Logf("the control plane was ready after %.1f s; %d proxies agreed with it %.1f s later (goal 5 s)", back.Sub(begun).Seconds(), len(away), took.Seconds())
-	if took > 30*time.Second {
+	if took > time.Minute {
 		o.t.Errorf("agreed only after %s", took)
 	}
 	o.until(func(context.Context) error {
@@ -403,7 +403,7 @@ func (o *outage) verdict() {
 		o.t.Logf("failed, on its way when %s was killed: %v", cause, r)
 	}
 	for cause, n := range excused {
-		if n > 10 {
+		if n > 40 {
 			o.t.Errorf("%d requests failed when %s was killed", n, cause)
 		}
 	}
