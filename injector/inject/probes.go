@@ -83,14 +83,18 @@ func portOf(c *corev1.Container, p intstr.IntOrString) (uint16, bool) {
 	return uint16(n), n > 0 && n < 1<<16
 }
 
-// noteHooks tells of hooks that the kubelet calls over the network.
+// noteHooks tells of hooks that the kubelet calls over the network. The proxy does not perform them as it does
+// probes: its door is open to the network, and a hook is no question but an action ("drain", "quit"), which a
+// policy that denies must keep strangers from.
 func (b *builder) noteHooks(c *corev1.Container) {
 	if c.Lifecycle == nil {
 		return
 	}
 	for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
 		if h != nil && h.HTTPGet != nil {
-			b.report.notef("container %s has a lifecycle hook by HTTP: it passes through the inbound policy like any other client", c.Name)
+			b.report.notef("container %s has a lifecycle hook by HTTP: it passes through the inbound policy like any other client; "+
+				"where that wants an identity, use an exec hook, or let the hook's port in (%s%s.PORT=all-unauthenticated)",
+				c.Name, config.Prefix, config.DefaultInboundPolicy)
 		}
 	}
 }
