@@ -34,7 +34,7 @@ type slowClient struct {
 	kind        string // of timeout_total; "": none
 }
 
-const eachSlow = 20 // of a kind at once
+const eachSlow = 10 // of a kind at once
 
 func slowClients(t *testing.T) []slowClient {
 	settings := http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -113,7 +113,7 @@ func TestSlowClientsAreEnded(t *testing.T) {
 
 // suffer is the client until the proxy ends it.
 func (c *slowClient) suffer(conn net.Conn) error {
-	if err := conn.SetDeadline(time.Now().Add(limit())); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(4 * long)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(conn, c.begin); err != nil {

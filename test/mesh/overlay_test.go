@@ -30,6 +30,7 @@ func disabledRules() []disabled {
 		{"R3.6", "proxy/exchange/h1_server.go", "s.close(s.tunnel || s.framing == head.FramingClose || !s.respHead)", "s.close(false)", here, "TestMeshInOneProcess/ends/http1_response_cut"},
 		{"R4.1", "proxy/h2/config.go", "defaultStreams     = 250", "defaultStreams     = 100", here, "TestMeshInOneProcess/http2/no_extended_CONNECT"},
 		{"R4.3", "proxy/exchange/h2_client.go", "Code:        ev.Code,", "Code:        h2.ErrCodeCancel,", here, "TestMeshInOneProcess/http2/resets"},
+		{"R4.5", "proxy/h2/flood.go", "return m.level <= int64(b.Burst)*milli", "return true", "./proxy/h2", "TestFloodsEndTheConnection"},
 		{"R5.1", "proxy/endpoint.go", "return u.noTLS == mesh.NoTLSNone }", "return false }", here, "TestTheNetworkSeesNothing/process"},
 		{"R5.2", "proxy/mtls/verify.go", "if !e.Any && got != e.Want {", "if false {", here, "TestRogueServersAreRefused/process"},
 		{"R5.4", "proxy/tunnel/tunnel.go", "e.other.c.Abort()\n\te.t.done(err)", "e.other.c.Close()\n\te.t.done(err)", here, "TestMeshInOneProcess/ends/tcp_reset_by_client"},
@@ -45,7 +46,7 @@ func disabledRules() []disabled {
 // TestADisabledRuleFailsItsTest plants each of them by overlay; the work tree stays as it is.
 func TestADisabledRuleFailsItsTest(t *testing.T) {
 	if testing.Short() {
-		t.Skip("long: builds and runs a package for each of twenty rules")
+		t.Skip("long: builds and runs a package for each of twenty-one rules")
 	}
 	root, err := filepath.Abs("../..")
 	ok(t, err)
