@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +55,16 @@ func (e *env) loadDebian(r debian.Recipe) error {
 	}
 	e.t.Logf("image %s: made or found in %.1f s, in both nodes %.1f s later", r.Ref(), made.Seconds(), (time.Since(begun) - made).Seconds())
 	return nil
+}
+
+// file is one of testdata.
+func file(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestDebianNginx runs the image as its package configures it, without a mesh.

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-const usage = `usage: app serve ADDR           answer HTTP requests with this host's name
+const usage = `usage: app serve ADDR           answer HTTP requests with this host's name, upgrades to "echo" with what they say
        app get URL [NAME:VALUE] ask once, with this header; print the answer's status and body
        app first ADDR N [HEX]   N times: connect, say this, print the microseconds until the first byte
        app late ADDR DELAY      speak first, but late
@@ -83,6 +83,12 @@ func serve(ctx context.Context, address string) error {
 	}
 	answer := func(w http.ResponseWriter, r *http.Request) {
 		log.Printf("%s %s from %s", r.Method, r.URL, r.RemoteAddr)
+		if r.Header.Get("Upgrade") == "echo" {
+			echo(w)
+			return
+		}
+		w.Header().Set("Asked-Host", r.Host)
+		w.Header().Set("Asked-By", r.Header.Get("Tulle-Client-Id"))
 		fmt.Fprintf(w, "%s\n", host)
 	}
 	log.Printf("serving on %s", address)
