@@ -184,7 +184,7 @@ func TestLongTwoReplicas(t *testing.T) {
 	x := e.traffic("gracefully")
 	plane := e.in(t, "tulle")
 	replicas := 2
-	for _, lease := range strings.Fields(plane.kubectl("get", "leases", "--output=name")) {
+	for lease := range strings.FieldsSeq(plane.kubectl("get", "leases", "--output=name")) {
 		leader := plane.field(lease, "{.spec.holderIdentity}")
 		x.during(lease+" is lost", func() {
 			begun := time.Now()
