@@ -63,6 +63,8 @@ type server struct {
 	// drains is when its clients have been told to go, leaves when discovery has
 	// said so; 0: never.
 	drains, leaves oracle.Time
+	// ends is when its proxy was told to end; 0: it was not.
+	ends oracle.Time
 }
 
 // badness is how an application misbehaves for a while.
@@ -101,6 +103,13 @@ func identity(role string, i int) mesh.Identity {
 // take longer.
 const longest = 3 * time.Second
 
+// tryTime and quietTime are how long an attempt may be without a response, and a
+// request without a byte, where that is limited.
+const (
+	tryTime   = 1500 * time.Millisecond
+	quietTime = time.Second
+)
+
 // idleTime is how long an application's connection may rest between requests.
 const idleTime = 4 * time.Second
 
@@ -110,7 +119,10 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func (s *Sim) wall() time.Time { return epoch.Add(time.Duration(s.W.Now())) }
 
 func (s *Sim) build() {
-	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second, Header: s.o.header, Idle: idleTime}
+	t := proxy.Timeouts{HopIdle: 2 * time.Second, HopAge: s.o.hopAge, TargetIdle: 5 * time.Second, Header: s.o.header, Idle: idleTime, LameDuck: lameDuck + 10*s.o.discoveryDelay, Drain: drainFor}
+	if s.o.keepTargets {
+		t.TargetIdle = 10 * time.Minute
+	}
 	for i := range s.o.servers {
 		v := &server{index: i}
 		v.half = half{s: s, name: fmt.Sprintf("s%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})), id: identity("server", i)}
@@ -220,7 +232,10 @@ func (s *Sim) policy(svc *service, port uint16) *mesh.TargetPolicy {
 		}
 		p.Routes[0].Backends = append(p.Routes[0].Backends, mesh.Backend{Target: s.target(s.services[i], port), Weight: w})
 	}
-	if s.o.limits {
+	switch {
+	case s.o.limits && s.o.tries: // the whole may take longer than each part
+		p.Timeouts.PerTry, p.Timeouts.Idle = tryTime, quietTime
+	case s.o.limits:
 		p.Timeouts.Request = longest
 	}
 	if port == portOpaque {

@@ -64,6 +64,8 @@ type call struct {
 	finLast             bool          // tunnels: the client ends its direction only after the server's has ended
 	eofFirst            bool          // tunnels: the server answers only after the client's direction has ended
 	heavy               bool          // a long body whose reader stops early on
+	padded              bool          // HTTP/2: all of its DATA has as much padding as there is
+	deaf                time.Duration // HTTP/2: its client reads nothing for so long
 	half                bool          // the client half-closes after its last request
 	slow                bool          // it takes long on purpose
 	patience            time.Duration // gRPC: its deadline; 0: none
@@ -134,6 +136,9 @@ func (c *call) begin() {
 	}
 	if c.excuse != "" {
 		c.r.Excusef("%s", c.excuse)
+	}
+	if c.direct != nil && c.refuse > 0 {
+		c.r.Excusef("it is refused, and no proxy stands beside its client that would try again")
 	}
 	if c.falseLength != 0 {
 		c.r.Excusef("its length is a lie")

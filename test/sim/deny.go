@@ -57,10 +57,28 @@ func (s *Sim) deniedTunnels(d *denial, heard oracle.Time) {
 	if s.o.script.Has(KindStall) { // a server that does not read does not see the end
 		return
 	}
+	goesOn := func(k *call, a *oracle.Attempt) {
+		if k != nil && d.covers(k) && k.beganAt < heard && !a.Over() {
+			s.O.Reportf(k.r.ID, "its tunnel to server %s goes on though the policy denies it", d.v.name)
+		}
+	}
 	for _, c := range d.v.conns {
-		k, ok := c.do.(*tunnelServer)
-		if ok && !c.gone && k.call != nil && d.covers(k.call) && k.call.beganAt < heard && !k.a.Over() {
-			s.O.Reportf(k.call.r.ID, "its tunnel to server %s goes on though the policy denies it", d.v.name)
+		if c.gone {
+			continue
+		}
+		switch k := c.do.(type) {
+		case *tunnelServer:
+			goesOn(k.call, k.a)
+		case *h1Server:
+			if k.tunnel && k.began && k.a != nil {
+				goesOn(k.call, k.a)
+			}
+		case *h2Server:
+			for _, st := range k.w.streams {
+				if x := st.user.(*served); st.call.upgrade && x.began {
+					goesOn(st.call, x.a)
+				}
+			}
 		}
 	}
 }

@@ -54,6 +54,8 @@ const (
 	KindConnect
 	KindHabits
 	KindRude
+	KindUnwanted
+	KindEnd
 	NumKinds
 )
 
@@ -63,7 +65,7 @@ var kindNames = [NumKinds]string{
 	"goaway", "refused stream", "retry policy", "tls", "http/1", "http/2", "tunnel", "upgrade", "grpc", "pipelining",
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
-	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits", "rude client",
+	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits", "rude client", "unwanted uploads", "proxy ended",
 }
 
 // String names the kind.
@@ -89,7 +91,9 @@ type options struct {
 	linger, pace, goAwayWait   time.Duration
 	shortLeaf                  bool
 	limits                     bool // requests and heads have a time
+	tries                      bool // and attempts, instead of requests
 	plain                      bool // peers do what all peers do
+	keepTargets                bool // a proxy does not forget what it has not used for long
 	protocols                  []protocol
 	sessions                   int
 	span                       time.Duration // in which sessions start
@@ -130,6 +134,9 @@ func (s *Sim) draw() {
 	if !s.one(3) {
 		o.weather = simnet.Rough(s.Seed)
 	}
+	if o.weather.LocalDelay = 10 * time.Microsecond; s.one(5) { // a busy machine
+		o.weather.LocalDelay = of(s, 200*time.Microsecond, time.Millisecond)
+	}
 	if o.weather.Late > 0 || o.weather.Withhold > 0 {
 		s.Kinds.add(KindDelay)
 	}
@@ -139,6 +146,7 @@ func (s *Sim) draw() {
 	o.span = 100 * time.Millisecond
 	o.hopAge = time.Hour
 	o.plain = s.one(2)
+	o.keepTargets = !s.one(3)
 	o.header = 3 * time.Second
 	all := []protocol{protoH1, protoH2, protoTCP}
 	o.protocols = all
@@ -155,7 +163,7 @@ var chances = [...]struct {
 }{
 	{KindReset, 6}, {KindCrash, 9}, {KindIdleClose, 6}, {KindRenewal, 10}, {KindDrain, 5}, {KindEjection, 9},
 	{KindStale, 9}, {KindEndpoints, 8}, {KindIdentity, 9}, {KindStall, 4}, {KindOrder, 8}, {KindAbort, 6}, {KindBreak, 6},
-	{KindKill, 14}, {KindGoAway, 5}, {KindRefuse, 5}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6}, {KindDeny, 9},
+	{KindKill, 11}, {KindGoAway, 5}, {KindRefuse, 5}, {KindRetry, 5}, {KindLarge, 14}, {KindDelay, 6}, {KindDeny, 9}, {KindEnd, 12},
 }
 
 func (s *Sim) drawScript() {
@@ -183,6 +191,10 @@ func (s *Sim) drawScript() {
 	if o.script.Has(KindLarge) && s.one(2) {
 		o.script.add(KindStall)
 	}
+	if o.script.Has(KindEnd) {
+		o.script &^= 1<<KindKill | 1<<KindDrain | 1<<KindEndpoints | 1<<KindIdentity // they would bring it back
+		o.servers = max(o.servers, 2)
+	}
 	if o.script.Has(KindDeny) { // a drain's policy would replace it
 		o.script &^= 1 << KindDrain
 	}
@@ -193,6 +205,7 @@ func (s *Sim) drawScript() {
 	const slow = 1<<KindAbort | 1<<KindOrder | 1<<KindStale | 1<<KindKill | 1<<KindDelay | 1<<KindRenewal | 1<<KindLarge
 	if o.limits = o.script&slow == 0 && s.one(2); o.limits {
 		s.Kinds.add(KindLimits)
+		o.tries = s.one(2)
 		o.header = longest / 2
 	}
 	if o.script.Has(KindIdleClose) {

@@ -16,6 +16,7 @@ type h1Client struct {
 	calls    []*call // still to be sent
 	waiting  []*call // sent, or being sent; the first one's response is next
 	pipeline int     // how many may wait
+	shy      time.Duration
 
 	e       *simnet.Endpoint
 	rd      *h1Reader
@@ -43,10 +44,17 @@ func (k *h1Client) dial() {
 	call := k.calls[0]
 	var e *simnet.Endpoint
 	e = k.c.host.Dial(call.to(), simnet.Callbacks{
-		Connected: func(*simnet.Endpoint) { k.open = true; k.send() },
-		Data:      func(_ *simnet.Endpoint, p []byte) { k.received(p) },
-		EOF:       func(*simnet.Endpoint) { k.eof() },
-		Drained:   func(*simnet.Endpoint) { k.body.drained() },
+		Connected: func(*simnet.Endpoint) {
+			k.s.W.After(k.shy, func() {
+				if k.e == e {
+					k.open = true
+					k.send()
+				}
+			})
+		},
+		Data:    func(_ *simnet.Endpoint, p []byte) { k.received(p) },
+		EOF:     func(*simnet.Endpoint) { k.eof() },
+		Drained: func(*simnet.Endpoint) { k.body.drained() },
 		Failed: func(_ *simnet.Endpoint, err error) {
 			if k.e == e {
 				k.failed(err.Error())
@@ -349,6 +357,13 @@ func (k *h1Client) failed(how string) {
 		k.s.note("cut", uint64(k.waiting[0].r.ID))
 		if k.closing || k.early && k.gotEOF {
 			k.waiting[0].r.Excusef("the connection was to close after an earlier response")
+		}
+		behind := int64(0)
+		for _, c := range k.waiting[1:] {
+			behind += c.sentReq
+		}
+		if k.waiting[0].close && behind > 128<<10 {
+			k.waiting[0].r.Excusef("more was sent behind the last request of the connection than anybody reads")
 		}
 		for _, c := range k.waiting[1:] {
 			if c.resetAt >= 0 { // a reset overtakes what was sent before it

@@ -346,7 +346,7 @@ func (k *h1Server) turnAway() {
 	k.a.Enough()
 	k.a = nil
 	k.e.CloseWrite()
-	k.s.W.After(2*time.Millisecond+k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
+	k.s.W.After(2*time.Millisecond+10*k.s.o.weather.LocalDelay+k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
 }
 
 // rest waits for the next request once this one is done with.

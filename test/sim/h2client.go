@@ -95,6 +95,11 @@ func (k *h2Client) send() {
 		k.w.flush()
 		return
 	}
+	if call.deaf > 0 {
+		e := k.w.e
+		e.Pause()
+		k.s.W.After(call.deaf, e.Resume)
+	}
 	st.body()
 }
 

@@ -47,6 +47,9 @@ func (w *h2Wire) drawHabits(client bool) {
 // far as windows allow.
 func (w *h2Wire) padding(n int64, st *h2Stream) []byte {
 	room := min(w.maxFrame, w.connCredit, st.credit) - n
+	if st.call.padded && w.habits.client && n > 0 && room >= 256 {
+		return make([]byte, 256)
+	}
 	if w.habits.pad == 0 || n <= 0 || room < 1 || st.call.gap > 0 {
 		return nil
 	}

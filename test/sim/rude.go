@@ -73,7 +73,7 @@ func rudeH1(s *Sim) []rudeness {
 
 // rudeTraffic has some clients be rude, where nothing else may end their connections.
 func (s *Sim) rudeTraffic() {
-	if s.o.plain || !s.one(2) || !s.calm() || s.o.script.Has(KindStall) || s.o.script.Has(KindDrain) {
+	if s.o.plain || s.one(4) || !s.calm() || s.o.script.Has(KindStall) || s.o.script.Has(KindDrain) {
 		return
 	}
 	s.Kinds.add(KindRude)

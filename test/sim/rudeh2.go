@@ -115,7 +115,7 @@ func malformed(name string, fs ...string) rudeFrame {
 	return rudeFrame{name, func(k *rudeH2) { k.open(1, true, fs...) }, "rst 1"}
 }
 
-// rudeFrames are of HTTP/2 (R4.3, R4.5, R4.6).
+// rudeFrames are of HTTP/2 (R4.3, R4.5, R4.6): one table, a row for each.
 func rudeFrames() []rudeFrame {
 	const protocol, flow, size, calm = "goaway 1", "goaway 3", "goaway 6", "goaway 11"
 	all := []rudeFrame{

@@ -12,7 +12,7 @@ import (
 // script schedules what befalls the mesh, and tells the oracle whom it may hurt.
 func (s *Sim) script() {
 	w := &s.o.weather
-	s.grace = 25*(w.Delay+w.Jitter) + 5*time.Millisecond
+	s.grace = 25*(w.Delay+w.Jitter+w.LocalDelay) + 5*time.Millisecond
 	has := s.o.script.Has
 	s.disturbed = has(KindReset) || has(KindCrash) || has(KindKill) || has(KindIdleClose) || has(KindGoAway) || has(KindEjection) || has(KindRetry)
 	for _, e := range []struct {
@@ -21,7 +21,7 @@ func (s *Sim) script() {
 	}{
 		{KindReset, s.resetSome}, {KindCrash, s.crashOne}, {KindKill, s.killOne}, {KindRenewal, s.renewSome}, {KindDrain, s.drainOne},
 		{KindEjection, s.spoilOne}, {KindStale, s.staleRow}, {KindEndpoints, s.moveEndpoints}, {KindIdentity, s.wrongIdentity},
-		{KindGoAway, s.goAwaySome}, {KindDeny, s.denySome}, {KindDelay, s.slowDown}, {KindOrder, s.reorder},
+		{KindGoAway, s.goAwaySome}, {KindEnd, s.endOne}, {KindDeny, s.denySome}, {KindDelay, s.slowDown}, {KindOrder, s.reorder},
 	} {
 		if has(e.kind) {
 			e.f()
@@ -102,7 +102,7 @@ func (s *Sim) alone(k *call, v *server) bool {
 // shaken is how many kinds of things may take a server away.
 func (s *Sim) shaken() int {
 	n := 0
-	for _, kind := range []Kind{KindCrash, KindKill, KindEjection, KindEndpoints, KindIdentity, KindDrain, KindReset, KindDeny} {
+	for _, kind := range []Kind{KindCrash, KindKill, KindEjection, KindEndpoints, KindIdentity, KindDrain, KindReset, KindDeny, KindEnd} {
 		if s.o.script.Has(kind) {
 			n++
 		}
@@ -214,7 +214,24 @@ func (s *Sim) spoilOne() {
 			v.bad = how
 			s.W.After(50*time.Millisecond+s.upTo(200*time.Millisecond), func() { v.bad = badNot })
 		}
+		s.hammer()
 	})
+}
+
+// hammer has clients ask until a server that fails has failed often enough (R6.4).
+func (s *Sim) hammer() {
+	for _, c := range s.clients {
+		for _, svc := range s.services {
+			if len(svc.servers) < 2 || c.killed {
+				continue
+			}
+			var calls []*call
+			for range 24 {
+				calls = append(calls, s.plainCall(c, svc))
+			}
+			(&h1Client{s: s, c: c, calls: calls, pipeline: 1}).start()
+		}
+	}
 }
 
 // broke is told that v broke a call off.
@@ -229,7 +246,7 @@ func (s *Sim) broke(c *call, v *server) {
 // many bytes: a request may have been on its way to it.
 func (s *Sim) idleClosed(v *server, last int64) {
 	s.Kinds.add(KindIdleClose)
-	local := 3 * time.Millisecond
+	local := 3*time.Millisecond + 10*s.o.weather.LocalDelay
 	if last > 2<<10 { // it leaves before the FIN
 		local += s.grace
 	}

@@ -48,6 +48,7 @@ type Sim struct {
 	disturbed bool
 	wrong     []impostor
 	denials   []denial
+	rolling   bool   // the troubles are over
 	routed    [2]int // requests by the backend that they came to
 }
 
@@ -90,11 +91,14 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	if s.todo > 0 {
 		s.O.Reportf(0, "%d requests could not even begin", s.todo)
 	}
+	s.rollCall()
 	hash := s.W.Hash()
 	s.W.Run(s.W.Now().Add(cooling))
 	s.leaks()
 	s.weighed()
-	if s.Seed%4 == 0 || s.o.script.Has(KindEjection) { // gathering takes its time
+	s.idle()
+	s.forgotten()
+	if s.Seed%2 == 0 || s.o.script.Has(KindEjection) { // gathering takes its time
 		s.numbers()
 	}
 	s.counted()
@@ -147,7 +151,7 @@ func (s *Sim) held(c *call, st *stall, window int64) {
 	if st == &c.stallResp {
 		sent = c.sentResp
 	}
-	const proxies = 2 * (256<<10 + 64<<10 + 64<<10)
+	const proxies = 2 * (128<<10 + 64<<10 + 64<<10) // what is queued, a read, records
 	if most := window + heavyStall + proxies + 3*s.buffers(); sent > most {
 		s.O.Reportf(c.r.ID, "%d bytes were sent to a reader that stood still within the first %d", sent, heavyStall)
 	}
@@ -246,7 +250,7 @@ func (s *Sim) leaks() {
 			}
 		}
 	}
-	if n := runtime.NumGoroutine() - s.goroutines; n > 0 && !s.Kinds.Has(KindKill) {
+	if n := runtime.NumGoroutine() - s.goroutines; n > 0 && !s.Kinds.Has(KindKill) && !s.Kinds.Has(KindEnd) {
 		s.O.Reportf(0, "%d handshakes were never stopped", n)
 	}
 	open := ""

@@ -46,10 +46,14 @@ func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
 		k := &tunnelClient{s: s, call: calls[0]}
 		s.W.At(at, k.start)
 	case protoH2:
+		if s.calm() && !s.o.script.Has(KindDrain) && s.one(5) {
+			s.todo -= len(calls)
+			calls = s.unwanted(c, svc, direct)
+		}
 		k := newH2Client(s, c, calls)
 		s.W.At(at, k.start)
 	default:
-		k := &h1Client{s: s, c: c, calls: calls, pipeline: 1}
+		k := &h1Client{s: s, c: c, calls: calls, pipeline: 1, shy: s.shy()}
 		if s.one(5) {
 			k.pipeline = 2 + s.rng.IntN(4)
 			if n > 1 {
@@ -58,6 +62,35 @@ func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
 		}
 		s.W.At(at, k.start)
 	}
+}
+
+// unwanted are uploads that their server breaks off at once, and whose client hears
+// of it late: all that they sent meanwhile is thrown away, but its credit is the
+// connection's and must come back (RFC 9113, 6.9).
+func (s *Sim) unwanted(c *client, svc *service, direct *server) (calls []*call) {
+	s.Kinds.add(KindUnwanted)
+	chunk, gap, padded := 16000, 200*time.Microsecond, false
+	if !s.o.plain && s.one(3) {
+		chunk, gap, padded = 250, 20*time.Microsecond, true
+	}
+	for range 22 {
+		s.todo++
+		calls = append(calls, &call{
+			s: s, c: c, svc: svc, direct: direct, proto: protoH2, port: portHTTP, method: "POST", status: 200, abortAt: -1, abortGot: -1, early: true, respFrame: framingLength,
+			req: 64000, chunk: chunk, gap: gap, padded: padded, code: 8, deaf: 10 * time.Millisecond,
+			stallReq: stall{at: -1}, stallResp: stall{at: -1},
+		})
+	}
+	return calls
+}
+
+// shy draws for how long a client is silent once it is connected: often for about
+// as long as a proxy waits for its first byte (R2.5).
+func (s *Sim) shy() time.Duration {
+	if s.o.plain || !s.one(5) {
+		return 0
+	}
+	return 9*time.Millisecond + s.upTo(6*time.Millisecond)
 }
 
 // size draws the length of a body.
@@ -110,6 +143,10 @@ func (s *Sim) newCall(c *client, svc *service, proto protocol) *call {
 		s.drawH1(k)
 	}
 	s.drawTrouble(k)
+	if s.o.tries && proto != protoTCP && !k.slow && k.req == 0 && k.resp > 100 && k.resetAt < 0 && k.abortGot < 0 && k.patience == 0 && s.one(3) {
+		k.slow, k.stallResp = true, stall{at: -1} // the response, longer than an attempt may take to begin
+		k.gap, k.chunk = longest/10, int(k.resp/20)
+	}
 	if s.o.shortLeaf && s.one(2) && max(k.req, k.resp) > 40 { // still under way then
 		k.gap, k.chunk = 500*time.Millisecond, int(max(k.req, k.resp)/30)
 		k.stallReq, k.stallResp = stall{at: -1}, stall{at: -1}
@@ -212,6 +249,9 @@ func (s *Sim) drawH2(k *call) {
 	k.reqFrame = of(s, framingLength, framingNone)
 	k.respFrame = of(s, framingLength, framingNone)
 	k.expect = k.req > 0 && !k.early && !k.grpc && s.one(6)
+	if !s.o.plain && k.req > 0 && s.one(15) { // more padding than its stream's window has room for
+		k.padded, k.req, k.chunk, k.gap = true, 60_000, 100, 0
+	}
 	s.drawLies(k)
 	if k.req > 1 && !k.grpc && !k.expect && !k.early && s.one(12) {
 		k.falseLength = of[int64](s, -1, 1, 1000)
@@ -230,15 +270,19 @@ const (
 // makeHeavy has a long body meet a reader that stops early on; false where the
 // call cannot have one, or buffers hide it.
 func (s *Sim) makeHeavy(k *call) bool {
-	if s.o.limits || s.buffers() > 128<<10 || k.method == "HEAD" || k.abortAt >= 0 || k.abortGot >= 0 || k.resetAt >= 0 || k.eofFirst {
+	if s.o.limits || s.buffers() > 128<<10 || k.method == "HEAD" || k.abortAt >= 0 || k.abortGot >= 0 || k.resetAt >= 0 || k.eofFirst || k.early && k.close {
 		return false
 	}
 	st := stall{s.rng.Int64N(heavyStall), 500 * time.Millisecond}
+	size := int64(heavy)
+	if k.proto == protoTCP && s.o.tls || s.one(3) { // the last of it waits in buffers, to be read on without any news
+		size = s.buffers() + 130<<10 + s.rng.Int64N(200<<10)
+	}
 	switch {
 	case k.resp > 0:
-		k.resp, k.stallResp = heavy, st
+		k.resp, k.stallResp = size, st
 	case k.req > 0 && k.falseLength == 0:
-		k.req, k.stallReq = heavy, st
+		k.req, k.stallReq = size, st
 	default:
 		return false
 	}
@@ -281,7 +325,7 @@ func (s *Sim) drawTrouble(k *call) {
 		k.resetAt = part(k.resp)
 	}
 	k.politely = k.proto == protoH1 && !k.upgrade && k.respFrame != framingClose && s.one(2)
-	if has(KindStall) && has(KindLarge) && s.one(3) && s.makeHeavy(k) {
+	if has(KindStall) && (has(KindLarge) && s.one(3) || k.proto == protoTCP && s.o.tls && s.one(2)) && s.makeHeavy(k) {
 		return
 	}
 	if has(KindStall) && s.one(2) {
@@ -297,7 +341,7 @@ func (s *Sim) drawTrouble(k *call) {
 		if k.req > 0 && !k.early && !k.upgrade && s.one(2) { // later than a proxy keeps the body, perhaps
 			k.refuseAt = part(k.req)
 		}
-		if k.req > kept { // more may have been sent than is kept (R7.1)
+		if k.req > kept { // more may have been sent than is kept, when the refusal comes (R7.1)
 			k.excuse = "refused after more than is kept"
 		}
 	}

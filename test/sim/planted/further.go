@@ -25,8 +25,8 @@ var further = []bug{
 	},
 	{
 		"END_STREAM lost on an empty body", "proxy/exchange/h2_stream.go",
-		"	if !s.open || s.st == nil || s.sentEnd {\n		return\n	}\n	s.conn.e.SendData(s.st, p, end)\n",
-		"	if !s.open || s.st == nil || s.sentEnd || len(p) == 0 {\n		return\n	}\n	s.conn.e.SendData(s.st, p, end)\n",
+		"	s.conn.e.SendData(s.st, p, end)\n",
+		"	if len(p) == 0 {\n		return\n	}\n	s.conn.e.SendData(s.st, p, end)\n",
 	},
 	{
 		"an interim response passed on as final", "proxy/exchange/h2_client.go",
@@ -196,6 +196,16 @@ var further = []bug{
 		"reserved fields in request trailers", "proxy/exchange/request.go",
 		"	hop.Strip(h)\n",
 		"	_ = hop.FieldError\n",
+	},
+	{
+		"memory that only who stands still has", "proxy/relief.go",
+		"	case s.relief.queued || !s.p.budget.Tight():\n",
+		"	case true:\n",
+	},
+	{
+		"short responses that stand still are not seen", "proxy/h2/stall.go",
+		"if o.queue.n > 0 && (s == nil",
+		"if o.queue.n > 0 && !o.sendEnd && (s == nil",
 	},
 	{
 		"a timed-out request that still waits for a connection", "proxy/exchange/exchange.go",

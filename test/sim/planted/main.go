@@ -33,7 +33,7 @@ func run(args []string, out io.Writer) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	all := slices.Concat(bugs, further)
+	all := slices.Concat(bugs, further, odd)
 	if *list != "" {
 		var err error
 		if all, err = readBugs(*list); err != nil {
