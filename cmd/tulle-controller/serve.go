@@ -28,6 +28,7 @@ import (
 type serving struct {
 	identityListen, destinationListen, adminListen string
 	policy, networks, opaque, logLevel, logFormat  string
+	linger                                         time.Duration
 
 	cluster     cluster
 	identity    controller.IdentityConfig
@@ -54,6 +55,7 @@ func (v *serving) flags(what string) *flag.FlagSet {
 		f.StringVar(&v.config.Settings.ClusterDomain, "cluster-domain", "cluster.local", "what ends the long names of Services")
 		f.StringVar(&v.policy, "default-inbound-policy", "all-unauthenticated", "policy where no annotation says one")
 		f.StringVar(&v.opaque, "opaque-ports", "25,587,3306,4444,5432,6379,9300,11211", "ports and ranges that are bytes where no annotation says otherwise (R2.4), comma-separated")
+		f.DurationVar(&v.linger, "linger", 0, "how long to serve on after SIGTERM, so that proxies hear of pods that end together with this one (R11.2)")
 		f.StringVar(&v.networks, "cluster-networks", "", "networks whose unknown addresses proxies refuse, comma-separated")
 	}
 	if what == "destination" {
@@ -101,7 +103,17 @@ func serve(ctx context.Context, what string, args []string, s run.Streams) error
 		return mistake(err)
 	}
 	v.config.Log.Info("tulle-controller "+what, zap.String(logkey.Version, version.String()), zap.String("source", v.config.Source))
-	return plane.Run(ctx)
+	return plane.Run(lingering(ctx, v.linger))
+}
+
+// lingering ends d after ctx does.
+func lingering(ctx context.Context, d time.Duration) context.Context {
+	if d <= 0 {
+		return ctx
+	}
+	later, end := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(d, end) })
+	return later
 }
 
 // retryKeep is how often an API server that is away is asked for the authority.
