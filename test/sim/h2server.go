@@ -94,6 +94,9 @@ func (k *h2Server) head(st *h2Stream, id uint32, fs []field, end bool) {
 func (k *h2Server) refuse(st *h2Stream) {
 	st.call.refuse--
 	k.s.Kinds.add(KindRefuse)
+	if st.call.direct != nil { // there is no proxy that would go elsewhere (R7.1)
+		st.call.r.Excusef("refused, and its client has no proxy")
+	}
 	st.user.(*served).a.Refuse()
 	k.w.rst(st, uint32(http2.ErrCodeRefusedStream))
 }

@@ -198,16 +198,6 @@ var further = []bug{
 		"	_ = hop.FieldError\n",
 	},
 	{
-		"memory that only who stands still has", "proxy/relief.go",
-		"	case s.relief.queued || !s.p.budget.Tight():\n",
-		"	case true:\n",
-	},
-	{
-		"short responses that stand still are not seen", "proxy/h2/stall.go",
-		"if o.queue.n > 0 && (s == nil",
-		"if o.queue.n > 0 && !o.sendEnd && (s == nil",
-	},
-	{
 		"a timed-out request that still waits for a connection", "proxy/exchange/exchange.go",
 		"	x.dropUp(h2.ErrCodeCancel) // while the Director knows where it waits\n	x.dir.Failed(x, &f)\n",
 		"	x.dir.Failed(x, &f)\n	x.dropUp(h2.ErrCodeCancel)\n",
