@@ -225,7 +225,7 @@ func (v *verdict) client(f *journal) {
 	}
 }
 
-// parseRequest reads: sent ID SERVER KIND MICROSECONDS MICROSECONDS ok, or: failed "…".
+// parseRequest reads: sent ID SERVER KIND LEFT TOOK ok, or: failed "…", both in microseconds.
 func parseRequest(line string) (request, error) {
 	w := strings.SplitN(line, " ", 8)
 	if len(w) < 7 || w[0] != "sent" {
@@ -357,4 +357,31 @@ func (f *journal) save(dir string) error {
 		fmt.Fprintf(w, "%s %s\n", l.at.UTC().Format("15:04:05.000000"), l.text)
 	}
 	return w.Flush()
+}
+
+// TestTheJudgeTellsWhatIsWrong needs no cluster.
+func TestTheJudgeTellsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	container := func(pod, container string, lines ...string) *journal {
+		j := &journal{pod: pod, container: container}
+		for _, l := range lines {
+			j.lines = append(j.lines, entry{text: l})
+		}
+		return j
+	}
+	j := &journals{all: []*journal{
+		container("c1", "client", "sent c1.0 s h1-get 1 5 ok", "sent c1.1 s h1-get 2 5 ok", `sent c1.2 s h2-get 3 5 failed "502 Bad Gateway: why"`,
+			"sent c1.3 s grpc-unary 4 5 ok", "end 4"),
+		container("c2", "client", "sent c2.0 s h1-get 1 5 ok"),
+		container("c3", "client", "panic: oh", "end 0"),
+		container("s1", "server", "got c1.0", "got c1.2", "got c1.3"),
+		container("s2", "server", "got c1.3", "got c2.0"),
+	}}
+	v := j.judge()
+	got := fmt.Sprint(texts(v.failed), texts(v.lost), v.doubled, v.wrong)
+	want := `[c1.2 s h2-get, sent 00:00:00.000, 0.000 s: "502 Bad Gateway: why"] [c1.1 s h1-get, sent 00:00:00.000, 0.000 s: ok] ` +
+		`[c1.3 at s1 and s2] [c2 has 1 requests in its journal and ends with "" c3 says: panic: oh]`
+	if got != want {
+		t.Errorf("found\n%s, not\n%s", got, want)
+	}
 }

@@ -40,6 +40,11 @@ kind: Service
 metadata: {name: NAME}
 spec: {selector: {app: NAME}, ports: [{name: a, port: 8080}, {name: b, port: 8081}, {name: c, port: 9090}]}
 ---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: NAME}
+spec: {minAvailable: 1, selector: {matchLabels: {app: NAME}}}
+---
 `
 
 // nginxConfig leaves everything as Debian and nginx have it, but for what a request is answered with.
@@ -209,7 +214,9 @@ func TestLongRestartsLoseNothing(t *testing.T) {
 	for n := range 3 {
 		round := fmt.Sprintf("%d: ", n+1)
 		x.round(round, "nginx", "at-once", "gracefully")
+		x.during(round+"the control plane grows", func() { x.replicas(2) })
 		x.during(round+"a node is drained", x.drain)
+		x.during(round+"the control plane shrinks", func() { x.replicas(1) })
 	}
 	x.want(x.end(), 20000)
 }
@@ -229,15 +236,24 @@ func (t *traffic) round(prefix string, scaled ...string) {
 	}
 }
 
-// drain drains the node without the test bed's DNS; what was there starts on the other one.
+// drain drains the node without the test bed's DNS; what was there starts on the other one. The control plane has two
+// replicas meanwhile, one to a node.
 func (t *traffic) drain() {
 	t.t.Helper()
 	t.kubectl("drain", "n2", "--ignore-daemonsets", "--timeout=100s")
 	defer t.kubectl("uncordon", "n2")
 	t.ready("load=server")
 	t.ready("load=client")
+	t.in(t.t, "tulle").rollout(controlPlane...)
+}
+
+// replicas gives every service of the control plane as many.
+func (t *traffic) replicas(n int) {
+	t.t.Helper()
 	plane := t.in(t.t, "tulle")
+	plane.kubectl(append([]string{"scale", fmt.Sprintf("--replicas=%d", n)}, controlPlane...)...)
 	plane.rollout(controlPlane...)
+	plane.settled()
 }
 
 var controlPlane = []string{"deployment/tulle-identity", "deployment/tulle-destination", "deployment/tulle-injector"}

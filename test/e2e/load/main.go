@@ -60,7 +60,7 @@ type journal struct {
 
 func newJournal() *journal { return &journal{out: bufio.NewWriter(os.Stdout)} }
 
-func (j *journal) write(format string, args ...any) {
+func (j *journal) writef(format string, args ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	fmt.Fprintf(j.out, format+"\n", args...)

@@ -53,11 +53,11 @@ func send(ctx context.Context, rate int, urls []string) error {
 			if err != nil {
 				outcome = fmt.Sprintf("failed %q", err)
 			}
-			j.write("sent %s %s %s %d %d %s", id, k.server, k.name, left.UnixMicro(), time.Since(left).Microseconds(), outcome)
+			j.writef("sent %s %s %s %d %d %s", id, k.server, k.name, left.UnixMicro(), time.Since(left).Microseconds(), outcome)
 		})
 	}
 	wg.Wait()
-	j.write("end %d", n)
+	j.writef("end %d", n)
 	return nil
 }
 

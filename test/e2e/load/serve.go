@@ -56,7 +56,7 @@ type server struct {
 }
 
 func (s *server) got(id, work string) {
-	s.journal.write("got %s", id)
+	s.journal.writef("got %s", id)
 	n, _ := strconv.Atoi(work) // none is none
 	time.Sleep(time.Duration(n) * time.Millisecond)
 }
@@ -68,7 +68,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.got(id, r.Header.Get(workHeader))
 	}
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
-		s.journal.write("cut %s %v", id, err)
+		s.journal.writef("cut %s %v", id, err)
 		return
 	}
 	_, _ = io.WriteString(w, id) // who is gone needs no answer
