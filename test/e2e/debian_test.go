@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
@@ -42,7 +43,7 @@ func (e *env) debian(recipes ...debian.Recipe) {
 }
 
 func (e *env) loadDebian(r debian.Recipe) error {
-	ctx, stop := e.ctx()
+	ctx, stop := context.WithTimeout(e.t.Context(), 3*patience) // it downloads and compresses
 	defer stop()
 	begun := time.Now()
 	archive, err := debian.Image(ctx, "", r)
