@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/tulle-mesh/tulle/proxy/metrics"
+	"github.com/tulle-mesh/tulle/test/oracle"
 )
 
 // counts are a proxy's metrics, summed up by name and direction.
@@ -59,6 +60,22 @@ func (c *call) class(direction string) string {
 		out = "failure"
 	}
 	return fmt.Sprintf("response %s %d %s %s", direction, c.status, grpc, out)
+}
+
+// spent excuses the clients of a proxy that has used its retry budget up (R7.3):
+// what is refused or cannot connect fails then.
+func (s *Sim) spent() {
+	if !s.o.script.Has(KindRefuse) && !s.o.script.Has(KindStale) {
+		return
+	}
+	for _, c := range s.clients {
+		if c.killed {
+			continue
+		}
+		if n := s.read(&c.half); n["retry_budget_exhausted_total"] > 0 && n["retry_total outbound"] >= 5 {
+			s.O.Allow(oracle.Cause{Name: "the retry budget was used up", Until: 1 << 62, Covers: touches(c, nil)})
+		}
+	}
 }
 
 // numbers holds that proxies count what happened (R12.1).

@@ -97,6 +97,9 @@ func (k *h2Server) refuse(st *h2Stream) {
 	if st.call.direct != nil { // there is no proxy that would go elsewhere (R7.1)
 		st.call.r.Excusef("refused, and its client has no proxy")
 	}
+	if k.s.shaken() > 0 || k.s.o.script.Has(KindStale) { // of three attempts this is one (R7.1)
+		st.call.r.Excusef("refused, and what else is tried may fail too")
+	}
 	st.user.(*served).a.Refuse()
 	k.w.rst(st, uint32(http2.ErrCodeRefusedStream))
 }

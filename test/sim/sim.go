@@ -101,6 +101,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	if s.Seed%2 == 0 || s.o.script.Has(KindEjection) { // gathering takes its time
 		s.numbers()
 	}
+	s.spent()
 	s.counted()
 	return Result{
 		Seed: seed, Hash: hash, Findings: s.O.Judge(), Kinds: s.Kinds, Requests: len(s.calls), Stats: s.W.Stats(),

@@ -53,6 +53,10 @@ func (s *Sim) look(v *server) {
 		if busy > 0 && !s.goesOn(v) {
 			s.O.Reportf(0, "the proxy of %s waits for %d things until %v after SIGTERM, and nothing goes on", v.name, busy, after)
 		}
+		s.O.Allow(oracle.Cause{
+			Name: "the proxy that it dialled has exited", From: s.now(), Until: s.soon(), FalseResponseEnd: true,
+			Covers: func(r *oracle.Request) bool { return r.Plan.User.(*call).direct == v },
+		})
 		if busy > 0 || s.shaken() > 0 { // what goes on is cut
 			s.O.Allow(oracle.Cause{Name: "the proxy has exited", From: s.now(), Until: s.soon(), Covers: touches(nil, v), FalseRequestEnd: true, FalseResponseEnd: !s.o.tls})
 		}
