@@ -227,8 +227,12 @@ var leaving = strings.Join(slices.Collect(func(yield func(string) bool) {
 		{"Deployment", "by-annotation", ""}, {"Deployment", "by-hand", ""},
 		{"StatefulSet", "by-hand-whole", "  serviceName: none\n"}, {"DaemonSet", "by-namespace", ""},
 	} {
+		pinned := template // what is compared is by node
+		if w.kind != "DaemonSet" {
+			pinned = strings.Replace(template, "      terminationGracePeriodSeconds", "      nodeName: n2\n      terminationGracePeriodSeconds", 1)
+		}
 		yield(strings.ReplaceAll(fmt.Sprintf("apiVersion: apps/v1\nkind: %s\nmetadata: {name: NAME}\nspec:\n  revisionHistoryLimit: 0\n%s"+
-			"  selector: {matchLabels: {app: NAME}}\n  template:%s\n", w.kind, w.more, template), "NAME", w.name))
+			"  selector: {matchLabels: {app: NAME}}\n  template:%s\n", w.kind, w.more, pinned), "NAME", w.name))
 	}
 	yield(`apiVersion: batch/v1
 kind: CronJob
