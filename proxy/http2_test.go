@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 )
 
 const h2get = ":method: GET\n:scheme: http\n:authority: a\n:path: /"
@@ -159,6 +160,36 @@ func TestOpaqueHopIsDetectedAtItsEnd(t *testing.T) {
 	w.accept().expectEOF() // connected at once, for a server that might speak first
 	s := w.accept()
 	s.expect(w.request("GET / HTTP/1.1\nHost: a\n\n")) // served as a request
+	s.send(ok)
+	c.expect(ok)
+}
+
+// R4.5: what clients cancel counts against each at its own door. All that they cancel goes over one
+// connection between the proxies, which stays for those that cancel nothing.
+func TestManyClientsThatGoCostTheOthersNothing(t *testing.T) {
+	w := newWorld(t, shapeMesh, nil)
+	c := w.dial()
+	c.send("POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\n")
+	s := w.accept()
+	s.expect(w.request("POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\n"))
+	for range 10 {
+		var gone []*conn
+		for range 40 {
+			g := w.dial()
+			g.send(get)
+			gone = append(gone, g)
+		}
+		w.run(100 * time.Millisecond)
+		for _, g := range gone {
+			g.e.Close(true)
+		}
+		w.run(100 * time.Millisecond)
+	}
+	if n := w.in.Counted().Refused[metrics.RefusedFlood]; n != 0 {
+		t.Errorf("%d connections between the proxies were ended for a flood", n)
+	}
+	c.send("hi")
+	s.expect("hi")
 	s.send(ok)
 	c.expect(ok)
 }

@@ -287,7 +287,11 @@ func (a *again) Run() { (*inbound)(a).recheck() }
 
 // serveH2 serves the connection as HTTP/2.
 func (i *inbound) serveH2(p *exchange.ServerParams, early []byte) {
-	i.h2 = exchange.ServeH2(p, i.s.h2Config(), i.c, early)
+	cfg := i.s.h2Config()
+	if i.peer {
+		cfg.Flood = h2.ManyClients()
+	}
+	i.h2 = exchange.ServeH2(p, cfg, i.c, early)
 	if i.leaving {
 		i.h2.Drain()
 	}

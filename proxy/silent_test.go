@@ -128,7 +128,7 @@ func TestASilentClientWhoseServerSpokeHTTPIsIdle(t *testing.T) {
 	shapes(t, nil, func(t *testing.T, w *world) {
 		c := w.dial()
 		s := w.accept()
-		s.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		s.send("HTTP/1.1 408 Request Timeout\nContent-Length: 0\nConnection: close\n\n")
 		s.expectEOF()
 		c.nothing(80 * time.Second)
 		c.send(get)
@@ -139,7 +139,7 @@ func TestASilentClientWhoseServerSpokeHTTPIsIdle(t *testing.T) {
 
 		w.run(11 * time.Minute) // nothing is known of the port any more
 		c = w.dial()
-		w.accept().send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		w.accept().send("HTTP/1.1 408 Request Timeout\nContent-Length: 0\nConnection: close\n\n")
 		w.run(92 * time.Second)
 		c.expectEOF()
 	})

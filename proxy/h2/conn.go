@@ -172,6 +172,10 @@ func (c *Conn) spend(m *meter, b Bucket, reason string) bool {
 	return false
 }
 
+func (c *Conn) spendCancel() bool {
+	return c.spend(&c.meters.cancels, c.cfg.Flood.Cancels, "too many resets")
+}
+
 func (c *Conn) spendReset() bool {
 	return c.spend(&c.meters.resets, c.cfg.Flood.Resets, "too many resets")
 }
@@ -201,6 +205,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 // is freed by reap.
 func (c *Conn) closeStream(s *Stream) {
 	if s.recvEnd && s.sentEnd {
+		c.meters.cancels.earn(1)
 		c.meters.resets.earn(1)
 	}
 	s.closed = true

@@ -13,9 +13,11 @@ type Bucket struct{ Burst, PerSecond int }
 // FloodLimits are the budgets of rule R4.5. A peer that exceeds one gets GOAWAY
 // with ENHANCE_YOUR_CALM. The zero value of each Bucket is its default.
 type FloodLimits struct {
-	// Resets counts streams that the peer reset before they were complete (rapid
-	// reset) and streams that we reset or refused by its fault (MadeYouReset);
-	// every stream that completes earns one back. 200, 50/s.
+	// Cancels counts streams that the peer reset before they were complete (rapid
+	// reset); every stream that completes earns one back. 200, 50/s.
+	Cancels Bucket
+	// Resets counts streams that we reset or refused by the peer's fault
+	// (MadeYouReset); they are earned back as Cancels. 200, 50/s.
 	Resets Bucket
 	// Pings counts PING; every DATA or HEADERS frame sent earns one back, as
 	// bandwidth estimators ping once per burst that they receive. 200, 50/s.
@@ -32,12 +34,18 @@ type FloodLimits struct {
 	Ignored Bucket
 }
 
+// ManyClients are the limits of a hop between proxies, a connection that carries the streams of many
+// clients, each of which has a budget of its own where it comes in: what they
+// cancel together must not end the connection for the others.
+func ManyClients() FloodLimits { return FloodLimits{Cancels: Bucket{2000, 500}} }
+
 func (l FloodLimits) withDefaults() FloodLimits {
 	def := func(b *Bucket, burst, perSecond int) {
 		if *b == (Bucket{}) {
 			*b = Bucket{burst, perSecond}
 		}
 	}
+	def(&l.Cancels, 200, 50)
 	def(&l.Resets, 200, 50)
 	def(&l.Pings, 200, 50)
 	def(&l.Settings, 100, 10)
@@ -79,5 +87,5 @@ const maxAdvance = (64 << 10) * milli
 
 // meters are the budgets of one connection.
 type meters struct {
-	resets, pings, settings, empty, windows, ignored meter
+	cancels, resets, pings, settings, empty, windows, ignored meter
 }

@@ -41,7 +41,7 @@ func (c *Conn) onReset(code ErrCode) {
 		c.spendIgnored()
 		return
 	}
-	if !c.cfg.Client && !c.spendReset() {
+	if !c.cfg.Client && !c.spendCancel() {
 		return
 	}
 	told := !s.muted

@@ -207,6 +207,9 @@ func (a *Endpoint) ReadAtMost(n int) { a.limit = n }
 // Buffered is how many written bytes have not left for the network.
 func (a *Endpoint) Buffered() int { return len(a.queue) }
 
+// Taken says that the peer has read all that was written.
+func (a *Endpoint) Taken() bool { return len(a.queue) == 0 && len(a.e.out.buf) == a.e.out.head }
+
 // Closed says that Close was called and done.
 func (a *Endpoint) Closed() bool { return a.e.closed }
 
