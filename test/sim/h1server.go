@@ -341,12 +341,23 @@ func (k *h1Server) sentHead() {
 
 // turnAway ends a connection whose request was answered before it was whole: the
 // rest is thrown away for a while: the reset that comes then must not overtake
-// the answer (RFC 9112, section 9.6).
+// the answer (RFC 9112, section 9.6), however slowly its reader takes it.
 func (k *h1Server) turnAway() {
 	k.a.Enough()
 	k.a = nil
 	k.e.CloseWrite()
-	k.s.W.After(2*time.Millisecond+10*k.s.o.weather.LocalDelay+k.s.upTo(5*time.Millisecond), func() { k.shut(false) })
+	const most = time.Second
+	each := 2*time.Millisecond + 10*k.s.o.weather.LocalDelay + k.s.upTo(5*time.Millisecond)
+	var lingered time.Duration
+	var look func()
+	look = func() {
+		if lingered += each; !k.e.Taken() && lingered < most && !k.gone {
+			k.s.W.After(each, look)
+			return
+		}
+		k.shut(false)
+	}
+	k.s.W.After(each, look)
 }
 
 // rest waits for the next request once this one is done with.

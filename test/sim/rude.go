@@ -86,6 +86,9 @@ func (s *Sim) rudeTraffic() {
 		} else {
 			all := rudeFrames()
 			x := all[s.rng.IntN(len(all))]
+			if x.name == rapidResets && !s.o.tls { // in plaintext a hop is taken for one client: others pay
+				x = all[0]
+			}
 			k.name, k.want = x.name, x.want
 			k.h2 = newRudeH2(x.send)
 			k.send = k.h2.preface()

@@ -115,6 +115,8 @@ func malformed(name string, fs ...string) rudeFrame {
 	return rudeFrame{name, func(k *rudeH2) { k.open(1, true, fs...) }, "rst 1"}
 }
 
+const rapidResets = "rapid resets"
+
 // rudeFrames are of HTTP/2 (R4.3, R4.5, R4.6): one table, a row for each.
 func rudeFrames() []rudeFrame {
 	const protocol, flow, size, calm = "goaway 1", "goaway 3", "goaway 6", "goaway 11"
@@ -184,7 +186,7 @@ func rudeFrames() []rudeFrame {
 		{"a frame too large", func(k *rudeH2) { k.raw(http2.FrameData, 0, 1, make([]byte, 70<<10)...) }, size},
 		{"padding beyond the frame", func(k *rudeH2) { k.open(1, false); k.raw(http2.FrameData, 8, 1, 9, 1, 2) }, protocol},
 		{"an index beyond the table", func(k *rudeH2) { k.headers(1, true, true, []byte{0xff, 0xff, 0x03}) }, "goaway 9"},
-		{"rapid resets", func(k *rudeH2) {
+		{rapidResets, func(k *rudeH2) {
 			times(300, func(i int) { k.open(uint32(2*i+1), true); must(k.fr.WriteRSTStream(uint32(2*i+1), 8)) })
 		}, calm},
 		{"many PINGs", func(k *rudeH2) { times(400, func(int) { must(k.fr.WritePing(false, [8]byte{})) }) }, calm},
