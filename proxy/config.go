@@ -70,6 +70,7 @@ type Limits struct {
 	Requests    int // in flight; 0: 100,000
 	Conns       int // to one endpoint; 0: 1,024
 	Waiting     int // requests that wait for one endpoint or target; 0: 1,024
+	Rate        int // requests in a second for the application, as many at once; 0: unlimited (R8.6)
 	Targets     int // that the application dials, and ports of its own that others dial; 0: 4,096
 	Heads       h1.Limits
 }

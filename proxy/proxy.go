@@ -64,6 +64,7 @@ type Proxy struct {
 	shards []*shard
 	// appRetries is what all workers may give to the application again (R7.3).
 	appRetries *share.Bucket
+	rate       *share.Bucket // of Limits.Rate; nil: none
 
 	connected atomic.Bool
 	inbound   atomic.Pointer[mesh.InboundPolicy]
@@ -85,6 +86,9 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, deps: deps, log: deps.Log, budget: slab.NewBudget(cfg.bufferBytes()), appRetries: budget.NewBucket(budget.Config{}),
 		subs: map[mesh.Target]int{}, trips: map[mesh.Target]*share.Breakers{}, buckets: map[mesh.Target]*share.Bucket{},
+	}
+	if perSecond := share.Milli(cfg.Limits.Rate) * share.Token; perSecond > 0 {
+		p.rate = share.NewBucket(perSecond, perSecond, perSecond)
 	}
 	if p.deps.Memory == nil {
 		p.deps.Memory = memory

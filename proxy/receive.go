@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tulle-mesh/tulle/internal/mesh"
@@ -10,7 +11,9 @@ import (
 	"github.com/tulle-mesh/tulle/proxy/exchange"
 	"github.com/tulle-mesh/tulle/proxy/head"
 	"github.com/tulle-mesh/tulle/proxy/hop"
+	"github.com/tulle-mesh/tulle/proxy/metrics"
 	"github.com/tulle-mesh/tulle/proxy/policy"
+	"github.com/tulle-mesh/tulle/proxy/share"
 	"github.com/tulle-mesh/tulle/proxy/transport"
 )
 
@@ -83,12 +86,26 @@ func (r *receive) Open(x *exchange.Exchange) {
 			x.Answer(exchange.Answer{Status: 403, GRPC: 7, Reason: "denied by " + d.Policy + ": " + d.Reason})
 			return
 		}
+		if i.s.overRate(x) { // after the policy (R9.1)
+			return
+		}
 	}
 	if x.Req.Version >= 20 {
 		i.a.h2.Open(x)
 	} else {
 		i.a.h1.Open(x)
 	}
+}
+
+// overRate answers x when the application has had its requests of this second (R8.6).
+func (s *shard) overRate(x *exchange.Exchange) bool {
+	if s.p.rate == nil || s.p.rate.Withdraw(share.Token, s.now()) {
+		return false
+	}
+	s.refused(metrics.RefusedRate)
+	reason := "more than " + strconv.Itoa(s.p.cfg.Limits.Rate) + " requests in a second"
+	x.Answer(exchange.Answer{Status: 429, GRPC: 8, Reason: reason, RetryAfter: 1})
+	return true
 }
 
 // Cancel implements exchange.Director.

@@ -77,6 +77,7 @@ func table() []setting {
 		{"TULLE_MAX_CONNECTIONS", "8192", "Open connections (R1.5).", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Connections })},
 		{"TULLE_MAX_HANDSHAKES", "1024", "TLS handshakes in flight (R1.5).", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Handshakes })},
 		{"TULLE_MAX_REQUESTS", "100000", "Requests in flight (R1.5).", number(1, 1<<24, func(s *settings) *int { return &s.proxy.Limits.Requests })},
+		{"TULLE_MAX_REQUEST_RATE", "0", "Requests in a second that are let through to the application, as many at once; the others are answered with 429 (R8.6). 0: all.", number(0, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Rate })},
 		{"TULLE_MAX_ENDPOINT_CONNECTIONS", "1024", "Connections to one endpoint.", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Conns })},
 		{"TULLE_MAX_WAITING", "1024", "Requests that wait for one target or endpoint (R6.5).", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Waiting })},
 		{"TULLE_MAX_TARGETS", "4096", "Targets in use.", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Targets })},

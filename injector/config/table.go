@@ -153,6 +153,7 @@ func limits() keyed {
 		{"connections", number{1, 1 << 20}, "TULLE_MAX_CONNECTIONS"},
 		{"handshakes", number{1, 1 << 20}, "TULLE_MAX_HANDSHAKES"},
 		{"requests", number{1, 1 << 24}, "TULLE_MAX_REQUESTS"},
+		{"request-rate", number{0, 1 << 20}, "TULLE_MAX_REQUEST_RATE"},
 		{"endpoint-connections", number{1, 1 << 20}, "TULLE_MAX_ENDPOINT_CONNECTIONS"},
 		{"waiting", number{1, 1 << 20}, "TULLE_MAX_WAITING"},
 		{"header-bytes", number{1 << 10, 1 << 20}, "TULLE_MAX_HEADER_BYTES"},

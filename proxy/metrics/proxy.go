@@ -72,12 +72,13 @@ const (
 	RefusedPeer // the wrong identity, a foreign root, an expired certificate
 	RefusedFlood
 	RefusedDraining
+	RefusedRate // more requests in a second than the application is to get
 	refusals
 )
 
 var refusalNames = [refusals]string{
 	"connections", "handshakes", "requests", "head", "malformed", "memory", "queue", "loop", "target", "peer",
-	"flood", "draining",
+	"flood", "draining", "rate",
 }
 
 // Phase is a part of a request's time (rule R12.4).
