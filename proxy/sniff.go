@@ -345,7 +345,7 @@ func (p *probe) decide() {
 		n.side.decided(n, v, true)
 		n.disconnect()
 		n.http = true
-		n.arm(timerSilence, n.silence())
+		n.arm(timerSilence, n.s.p.cfg.Timeouts.Idle)
 		n.s.w.Pool().Put(n.upBuf)
 		n.upBuf = nil
 	default:
