@@ -94,7 +94,7 @@ func (e *env) objects() inventory {
 // Names and tokens that are drawn anew each time.
 var (
 	drawn   = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
-	address = regexp.MustCompile(`\b10\.\d+\.\d+\.\d+\b|\bfd[0-9a-f]{2}(:[0-9a-f]{0,4})+`)
+	address = regexp.MustCompile(`(\b|_)10\.\d+\.\d+\.\d+\b|\bfd[0-9a-f]{2}(:[0-9a-f]{0,4})+`)
 )
 
 func describe(t *testing.T, o item) string {

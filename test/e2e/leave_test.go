@@ -19,6 +19,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	if e.installed() {
 		e.delete(e.uninstall())
 	}
+	e.alone()
 	e.apply(leaving)
 	e.rollout("deployment/by-annotation", "deployment/by-hand", "statefulset/by-hand-whole", "daemonset/by-namespace")
 	before := e.cluster()
@@ -45,6 +46,18 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		})
 		t.Logf("%s: all %d are as they were", what, len(before[what]))
 	}
+}
+
+// alone waits until no earlier test's namespace is left: those may have a wish, a bundle, pods that end.
+func (e *env) alone() {
+	e.t.Helper()
+	e.until(func(ctx context.Context) error {
+		ending, err := e.Kubectl(ctx, "get", "namespaces", `--output=jsonpath={range .items[?(@.status.phase=="Terminating")]}{.metadata.name} {end}`)
+		if err == nil && ending != "" {
+			err = fmt.Errorf("namespaces %s are still there", ending)
+		}
+		return err
+	})
 }
 
 // join puts each workload into the mesh in its own way.
@@ -137,16 +150,17 @@ var (
 )
 
 // files is what lies on the nodes where anything of a mesh could: what it would write itself, and what kubelet and CNI
-// write for pods. Left out are stores of content with a life of their own (images, etcd).
+// write for pods. Left out are stores of content with a life of their own (images, etcd), and logs and sandboxes of pods,
+// which kubelet alone writes and collects once a minute.
 func (e *env) files() inventory {
 	e.t.Helper()
 	ctx, stop := e.ctx()
 	defer stop()
 	all := inventory{}
 	for _, node := range []string{"n1", "n2"} {
-		cmd := e.Node(node).Command(ctx, "sh", "-c", `find /etc /run /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers `+
-			`-path /run/tulle -prune -o -path /run/containerd/io.containerd.runtime.v2.task -prune -o -print; `+
-			`for d in /etc/cni /opt /usr/local /usr/libexec /root; do [ ! -e $d ] || find $d -maxdepth 4; done; `+
+		cmd := e.Node(node).Command(ctx, "sh", "-c", `find /etc /run /var/lib/kubelet /var/lib/cni `+
+			`-path /run/tulle -prune -o -path '/run/containerd/io.containerd.*' -prune -o -print; `+
+			`for d in /etc/cni /opt /usr/local /usr/libexec; do [ ! -e $d ] || find $d -maxdepth 4; done; `+
 			`ls -d /var/lib/*`)
 		out, err := cmd.Output()
 		if err != nil && len(out) == 0 {
@@ -182,8 +196,13 @@ func (e *env) podNames(node string) map[string]string {
 	return names
 }
 
-// chain is a name that kube-proxy makes of a Service's or an endpoint's hash.
-var chain = regexp.MustCompile(`\b[0-9A-Z]{8}\b`)
+// What differs in kube-proxy's rules from moment to moment: names that it makes of a Service's or an endpoint's hash,
+// counters, and chains that it has emptied, because their Service is gone, and deletes with its next change.
+var (
+	chain   = regexp.MustCompile(`\b[0-9A-Z]{8}\b`)
+	passed  = regexp.MustCompile(`counter packets \d+ bytes \d+`)
+	emptied = regexp.MustCompile(`\n*\tchain (service|endpoint)-[^\n]* \{\n\t\}\n`)
+)
 
 // nftables is what the kernel holds for the nodes themselves, and for each pod's network.
 func (e *env) nftables() inventory {
@@ -198,9 +217,12 @@ func (e *env) nftables() inventory {
 			e.t.Fatalf("%v\n%s", err, out)
 		}
 		host, pods, _ := strings.Cut(string(out), "# pod\n")
+		host = passed.ReplaceAllString(emptied.ReplaceAllString(host, ""), "counter")
 		for line := range strings.Lines(host) {
 			line = strings.TrimSpace(chain.ReplaceAllString(address.ReplaceAllString(line, "ADDRESS"), "HASH"))
-			all.add(node + ": " + strings.TrimRight(line, ","))
+			if line = strings.TrimRight(line, ","); line != "" {
+				all.add(node + ": " + line)
+			}
 		}
 		for line := range strings.Lines(pods) {
 			all.add(node + ", in a pod: " + strings.TrimSpace(line))
