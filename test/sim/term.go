@@ -65,11 +65,11 @@ func (s *Sim) look(v *server) {
 	})
 }
 
-// goesOn reports whether a call is under way at v.
+// goesOn reports whether a call is under way at v; of a tunnel, either direction.
 func (s *Sim) goesOn(v *server) bool {
 	for _, k := range s.calls {
 		for _, name := range k.r.Servers() {
-			if name == v.name && !k.r.Over() {
+			if name == v.name && (!k.r.Over() || k.sentReq < k.req) {
 				return true
 			}
 		}
