@@ -13,7 +13,6 @@ import (
 // TestNetworkPolicyByPortHolds: traffic between meshed pods arrives at the port that was dialled (R5.6), so that a
 // policy by port holds for it as it does without a mesh: for a client on the server's node and on the other one.
 func TestNetworkPolicyByPortHolds(t *testing.T) {
-	long(t)
 	e := setup(t)
 	e.mesh()
 	e.kubectl("annotate", "namespace", e.namespace, "tulle.dev/inject=enabled")
