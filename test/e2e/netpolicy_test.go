@@ -50,7 +50,6 @@ policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}], ports: [{port: 808
 // TestThePolicyThatCheckPrintsMends cuts the mesh with NetworkPolicies that are in force, has tulle check say so, and applies
 // what it prints.
 func TestThePolicyThatCheckPrintsMends(t *testing.T) {
-	long(t)
 	e := setup(t)
 	e.mesh()
 	deny := `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny-all}, spec: {podSelector: {}, policyTypes: [%s]}}`
