@@ -46,7 +46,7 @@ func (b *Balancer) highest(all, avoid []*Endpoint) (best *Endpoint) {
 func (b *Balancer) affinity(e *Endpoint) uint64 {
 	h := fnv.New64a()
 	a := e.Addr.Addr().As16()
-	h.Write(a[:])                   //nolint:errcheck // it has none
+	h.Write(a[:])
 	io.WriteString(h, b.cfg.Source) //nolint:errcheck // it has none
 	x := h.Sum64()
 	// SplitMix64's finaliser: of FNV the last bytes hardly reach the high bits, which decide.

@@ -197,7 +197,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 	s.bodyLeft = -1
 	c.table.put(s)
 	c.open.pushBack(s)
-	c.meters.ignored.earn(1)
+	c.meters.ignored.earn()
 	return s
 }
 
@@ -205,8 +205,8 @@ func (c *Conn) newStream(id uint32) *Stream {
 // is freed by reap.
 func (c *Conn) closeStream(s *Stream) {
 	if s.recvEnd && s.sentEnd {
-		c.meters.cancels.earn(1)
-		c.meters.resets.earn(1)
+		c.meters.cancels.earn()
+		c.meters.resets.earn()
 	}
 	s.closed = true
 	c.pool.Budget().Return(int(s.lent))

@@ -75,8 +75,8 @@ func (m *meter) take(b Bucket, now mono.Time) bool {
 	return m.level <= int64(b.Burst)*milli
 }
 
-// earn gives n events back.
-func (m *meter) earn(n int) { m.level = max(0, m.level-int64(n)*milli) }
+// earn gives an event back.
+func (m *meter) earn() { m.level = max(0, m.level-milli) }
 
 // advance gives n events back before they come: a reader that has paused returns
 // credit for all that it was sent in one go.

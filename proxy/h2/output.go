@@ -128,7 +128,7 @@ func (c *Conn) writeData(dst []byte, s *Stream, n int) []byte {
 		// Honest work: not a window opened by the byte. Clients return credit, for
 		// the stream and for the connection, as often as every 4 KiB (Go) or less.
 		c.meters.windows.advance(2 + n/512)
-		c.meters.pings.earn(1)
+		c.meters.pings.earn()
 	}
 	dst = s.queue.pull(appendFrameHeader(dst, h), n, c.pool, c.sh)
 	if s.ahead -= n; s.ahead <= 0 {

@@ -105,8 +105,7 @@ func (s *Sim) rudeTraffic() {
 func (k *rudeClient) dial(c *client, to netip.AddrPort) {
 	s := k.s
 	k.began = s.W.Now()
-	var e *simnet.Endpoint
-	e = c.host.Dial(to, simnet.Callbacks{
+	e := c.host.Dial(to, simnet.Callbacks{
 		Connected: func(e *simnet.Endpoint) { e.Write([]byte(k.send)) },
 		Data: func(_ *simnet.Endpoint, p []byte) {
 			k.got = append(k.got, p...)

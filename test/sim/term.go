@@ -43,7 +43,7 @@ func (s *Sim) endOne() {
 
 // look has a proxy that ends exit once it may.
 func (s *Sim) look(v *server) {
-	after := time.Duration(s.now() - v.ends)
+	after := s.now() - v.ends
 	v.p.AskBusy(func(busy int) {
 		if !v.p.MayExit(after, busy) {
 			s.W.After(looking, func() { s.look(v) })

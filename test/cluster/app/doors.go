@@ -28,8 +28,9 @@ const (
 	doorTCP
 	doorExec // no port: the handle's /up answers, or does not
 	doorCount
-	handlePort = 9
 )
+
+const handlePort = 9
 
 var doorNames = [doorCount]string{"http", "https", "grpc", "tcp", "exec"}
 
@@ -158,6 +159,7 @@ func well(w http.ResponseWriter, r *http.Request) {
 	log.Printf("%s %s from %s", r.Method, r.URL, r.UserAgent())
 	if r.URL.Path == "/well" && r.Header.Get("X-Probe") != "yes" {
 		http.Error(w, "the probe's header is missing", http.StatusBadRequest)
+		return
 	}
 }
 
