@@ -14,7 +14,6 @@ import (
 // again and the mesh down. Then the cluster is what it was: every object of every kind, the nodes' files, the nftables
 // of nodes and pods.
 func TestNothingIsLeftBehind(t *testing.T) {
-	long(t)
 	e := setup(t)
 	if e.installed() {
 		e.delete(e.uninstall())
