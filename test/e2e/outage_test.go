@@ -295,25 +295,27 @@ func (o *outage) killProxy(pod string) {
 	if err != nil {
 		o.t.Fatalf("the proxy of %s: %v", pod, err)
 	}
-	o.until(func(context.Context) error { return gone(pid) })
+	o.until(func(context.Context) error {
+		if holds(pid) {
+			return fmt.Errorf("process %d has not ended", pid)
+		}
+		return nil
+	})
 	o.killed[pod] = true
 	o.kills = append(o.kills, step{"proxy of " + pod, begun, time.Now()})
 }
 
-// gone is nil when a killed process has let go of its sockets: its last thread has ended, whether or not its
-// parent was told. Until then it still takes what comes.
-func gone(pid int) error {
+// holds reports whether a killed process still has its sockets: until its last thread has ended, it takes
+// what comes. Whether its parent was told does not matter.
+func holds(pid int) bool {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return nil
+		return false
 	}
 	threads, err := os.ReadDir(filepath.Join(dir, "task"))
 	_, state, _ := strings.Cut(string(stat), ") ")
-	if err != nil || len(threads) <= 1 && strings.HasPrefix(state, "Z") {
-		return nil
-	}
-	return fmt.Errorf("process %d still has %d threads", pid, len(threads))
+	return err == nil && (len(threads) > 1 || !strings.HasPrefix(state, "Z"))
 }
 
 // once asks a single time.
