@@ -342,12 +342,17 @@ func (s *Sim) goAwaySome() {
 	for range 1 + s.rng.IntN(4) {
 		v := s.servers[s.rng.IntN(len(s.servers))]
 		s.at(func() {
+			ended := 0
 			for _, k := range slices.Clone(v.h2) {
 				if !k.gone && !k.away {
 					s.Kinds.add(KindGoAway)
 					s.note("goaway", uint64(k.last))
 					k.leave()
+					ended++
 				}
+			}
+			if ended > 1 && !s.o.tls { // the inbound proxy repeats a request once (R7.1), and cannot say unread to a peer it does not know
+				s.O.Allow(oracle.Cause{Name: "two connections were told to go away", From: s.now(), Until: s.soon(), Covers: touches(nil, v)})
 			}
 		})
 	}
