@@ -160,11 +160,12 @@ func (p *Prober) viaTCP(ctx context.Context, t *TCP) Result {
 	return Result{http.StatusOK, "connected\n"}
 }
 
-// viaGRPC has one attempt to connect for as long as the probe may take: a slow application is no dead one.
+// viaGRPC has one attempt to connect, which outlasts the probe: a slow application is no dead one, and it is
+// the probe's own time that ends it.
 func (p *Prober) viaGRPC(ctx context.Context, g *GRPC, limit time.Duration) Result {
 	conn, err := grpc.NewClient("passthrough:///"+p.addr("", g.Port),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: limit}))
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 2 * limit}))
 	if err != nil {
 		return failed(err)
 	}
