@@ -64,10 +64,6 @@ var bugs = []bug{
 		"		s.x = nil // it ends by itself: a reset here would overtake what still leaves upstream\n", "",
 	},
 	{
-		"a refused CONNECT that waits for its tunnel", "proxy/exchange/response.go",
-		"(x.upgrading || x.connect) && ", "x.upgrading && ",
-	},
-	{
 		"a reset into a half-closed tunnel swallowed", "proxy/exchange/request.go",
 		"x.flags.respEnd && !x.flags.tunnel", "x.flags.respEnd",
 	},

@@ -118,11 +118,6 @@ var further = []bug{
 		"	if i.tun != nil {\n		i.tun()\n	}\n", "",
 	},
 	{
-		"a budget that never runs out", "proxy/share/bucket.go",
-		"b.balance.CompareAndSwap(old, have-int64(n))",
-		"b.balance.CompareAndSwap(old, have)",
-	},
-	{
 		"tunnel bytes reordered on a partial write", "proxy/wire/write.go",
 		"	if c.Buffered() > 0 || c.state != stateOpen || c.sess != nil {",
 		"	if c.state != stateOpen || c.sess != nil {",

@@ -29,11 +29,15 @@ func run(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("planted", flag.ContinueOnError)
 	only := fs.String("only", "", "plant only bugs whose name contains this")
 	seeds := fs.Int("seeds", 2000, "within how many seeds each must be found")
+	hard := fs.Bool("missed", false, "plant those that are known not to be found, instead")
 	list := fs.String("bugs", "", "JSON file with other bugs: [{\"name\",\"file\",\"old\",\"new\"}]")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	all := slices.Concat(bugs, further, odd)
+	if *hard {
+		all = missed
+	}
 	if *list != "" {
 		var err error
 		if all, err = readBugs(*list); err != nil {

@@ -9,11 +9,6 @@ var odd = []bug{
 		"",
 	},
 	{
-		"padding not credited to the connection", "proxy/h2/recv_data.go",
-		"		d.pad -= n\n		c.creditConn(n)\n",
-		"		d.pad -= n\n",
-	},
-	{
 		"padding of HEADERS decoded", "proxy/h2/recv_head.go",
 		"		b = b[:len(b)-pad]\n",
 		"",
