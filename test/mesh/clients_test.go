@@ -24,19 +24,19 @@ func TestClientsOfOtherMakers(t *testing.T) {
 		t.Skip("long: installs and runs curl, nghttp, h2load, grpcurl and python3-websockets")
 	}
 	w := newWorld(t, worldConfig{mode: binaries, slots: 3})
-	httpAddr, l := w.listen(t)
-	serveHTTP(t, l, answerAnything)
+	httpAddr, httpListener := w.listen(t)
+	serveHTTP(t, httpListener, answerAnything)
 
-	grpcAddr, l := w.listen(t)
+	grpcAddr, grpcListener := w.listen(t)
 	srv := grpc.NewServer()
 	pb.RegisterTestServiceServer(srv, grpcService{})
 	reflection.Register(srv)
 	var all sync.WaitGroup
-	all.Go(func() { _ = srv.Serve(l) }) // ended by Stop
+	all.Go(func() { _ = srv.Serve(grpcListener) }) // ended by Stop
 	t.Cleanup(func() { srv.Stop(); all.Wait() })
 
-	wsAddr, l := w.listen(t)
-	serveHTTP(t, l, func(rw http.ResponseWriter, r *http.Request) {
+	wsAddr, wsListener := w.listen(t)
+	serveHTTP(t, wsListener, func(rw http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(rw, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover})
 		if err != nil {
 			return
