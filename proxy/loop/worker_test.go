@@ -340,39 +340,85 @@ func TestATurnAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestCountersAndBusyShare(t *testing.T) {
+func TestBusyShareIsThatOfTheTimeInTurns(t *testing.T) {
+	const times = 160 // over more than one window of a second
+	for _, c := range []struct {
+		spin time.Duration // of every 20 ms
+		want float64
+	}{{0, 0}, {5 * time.Millisecond, 0.25}, {10 * time.Millisecond, 0.5}, {18 * time.Millisecond, 0.9}} {
+		p := &clock{Poller: simnet.New(simnet.Config{Seed: 1}).Host(loopback).NewPoller(), now: 1}
+		w := loop.NewWorker(p, loop.Config{})
+		s := &spinner{w: w, left: times, every: 20 * time.Millisecond, spin: func() { p.now = p.now.Add(c.spin) }}
+		w.Arm(&s.timer, p.now, s, 0)
+		w.Run()
+		if got := w.BusyShare(); got < c.want-0.01 || got > c.want+0.01 {
+			t.Errorf("busy share %v of a worker that is busy %s of every 20 ms", got, c.spin)
+		}
+		// Up to a millisecond of waiting is added where the wheel rounds the first timer up.
+		n := w.Counters()
+		if all := (times-1)*20*time.Millisecond + c.spin; n.Busy != times*c.spin || n.Busy+n.Waiting < all || n.Busy+n.Waiting > all+time.Millisecond {
+			t.Errorf("%s busy and %s waiting after %d times %s of every 20 ms", n.Busy, n.Waiting, times, c.spin)
+		}
+		if n.Turns < times || n.Timers != times {
+			t.Errorf("%d turns and %d timers, want %d of each", n.Turns, n.Timers, times)
+		}
+	}
+}
+
+func TestTimeInTurnsIsBusyAndTimeInWaitIsNot(t *testing.T) {
 	pollers(t, func(t *testing.T, p loop.Poller) {
 		w := loop.NewWorker(p, loop.Config{})
-		o := &noop{}
-		spin := &spinner{w: w, until: p.Now().Add(1500 * time.Millisecond)}
-		w.Arm(&o.timer, p.Now().Add(1600*time.Millisecond), spin, 0)
-		w.Arm(&spin.timer, p.Now(), spin, 1)
-		w.Run()
-		if s := w.BusyShare(); s < 0.2 || s > 0.8 {
-			t.Errorf("busy share %v of a worker that is busy half the time", s)
+		var spun, waited time.Duration // seen from inside a turn: at most, and at least, what the worker counts
+		start := p.Now()
+		last := start
+		s := &spinner{w: w, left: 10, every: 20 * time.Millisecond}
+		s.spin = func() {
+			from := p.Now()
+			waited += w.Now().Sub(last)
+			for last = from; last.Sub(from) < 15*time.Millisecond; last = p.Now() {
+			}
+			spun += last.Sub(from)
 		}
-		if c := w.Counters(); c.Busy <= 0 || c.Waiting <= 0 || c.Turns == 0 || c.Timers == 0 {
-			t.Errorf("counters %+v", c)
+		w.Arm(&s.timer, start.Add(5*time.Millisecond), s, 0)
+		w.Run()
+		all := p.Now().Sub(start)
+		c := w.Counters()
+		if c.Busy < spun || c.Busy+c.Waiting > all {
+			t.Errorf("%s busy and %s waiting of %s in all, of which %s in turns", c.Busy, c.Waiting, all, spun)
+		}
+		if c.Waiting <= 0 || c.Waiting > waited {
+			t.Errorf("%s waiting, with %s between turns", c.Waiting, waited)
 		}
 	})
 }
 
-// spinner is busy for 10 ms of every 20.
+// clock is a poller whose time goes on in Wait, up to the deadline, and where its test says so.
+type clock struct {
+	loop.Poller
+	now mono.Time
+}
+
+func (c *clock) Now() mono.Time { return c.now }
+
+func (c *clock) Wait(dst []loop.Ready, deadline mono.Time) []loop.Ready {
+	c.now = max(c.now, deadline)
+	return dst
+}
+
+// spinner calls spin every so often, in a turn, until none is left.
 type spinner struct {
 	w     *loop.Worker
 	timer loop.Timer
-	until mono.Time
+	left  int
+	every time.Duration
+	spin  func()
 }
 
-func (s *spinner) Expired(_ *loop.Timer, kind uint8) {
-	if kind == 0 {
+func (s *spinner) Expired(*loop.Timer, uint8) {
+	s.spin()
+	if s.left--; s.left == 0 {
 		s.w.Stop()
 		return
 	}
-	p := s.w.Poller()
-	for end := p.Now().Add(10 * time.Millisecond); p.Now() < end; {
-	}
-	if p.Now() < s.until {
-		s.w.Arm(&s.timer, s.w.Now().Add(20*time.Millisecond), s, 1)
-	}
+	s.w.Arm(&s.timer, s.w.Now().Add(s.every), s, 0)
 }
