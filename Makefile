@@ -99,11 +99,12 @@ test-stopped: ## of test-long: 1 GiB past a stopped reader for each protocol, an
 endif
 
 .PHONY: lint
-lint: tools ## gofmt, golangci-lint, vet for macOS and govulncheck, nested modules included
+lint: tools ## gofmt, golangci-lint, vet for macOS, kubeconform and govulncheck, nested modules included
 	@tools/gofmt-check
 	$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 	GOOS=darwin $(GO) vet ./...
 	@for m in $(NESTED); do tools/each-module "$$m" vet; tools/each-module "$$m" golangci-lint; done
+	@tools/conform/each-version
 	@tools/vulncheck $(TOOLS)/govulncheck
 
 .PHONY: generate

@@ -44,6 +44,7 @@ func TestRenderIsGolden(t *testing.T) {
 		"default.yaml": {Chart: Tulle},
 		"dev.yaml":     {Chart: Tulle, Profiles: []string{"dev"}},
 		"ha.yaml":      {Chart: Tulle, Profiles: []string{"ha"}},
+		"oldest.yaml":  {Chart: Tulle, Profiles: []string{"ha"}, KubeVersion: "v1.25.16"},
 		"options.yaml": {Chart: Tulle, Namespace: "mesh", Release: "m", Profiles: []string{"ha"}, Values: map[string]any{
 			"trustDomain":     "example.org",
 			"clusterNetworks": []any{"10.0.0.0/8", "fd00::/8"},
