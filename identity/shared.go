@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,9 @@ var (
 	ErrConflict = errors.New("another replica was first")
 	// ErrAway: it cannot be asked now. Later it may.
 	ErrAway = errors.New("the authority's keep cannot be reached")
+
+	errRootLost = errors.New("there is an issuer and no root: put the root back from a backup; " +
+		"or delete the issuer as well to have a new root, and restart every proxy then")
 )
 
 // Kept is an authority as it is kept. Certificates and keys are PEM.
@@ -134,10 +138,7 @@ func (a *Authority) read(k Kept) (s *state, complete bool, err error) {
 		return s, true, err
 	}
 	now := a.cfg.Now()
-	if k.nothing() {
-		a.mu.Lock()
-		s = a.state // what was deleted under a running authority is restored
-		a.mu.Unlock()
+	if s = a.lost(k); k.nothing() || s != nil {
 		if s == nil {
 			s, err = a.first()
 		}
@@ -146,6 +147,9 @@ func (a *Authority) read(k Kept) (s *state, complete bool, err error) {
 		}
 		return s, false, err
 	}
+	if len(k.State)+len(k.Root) == 0 {
+		return nil, false, errRootLost
+	}
 	if s, complete, err = a.ownRoots(k); err != nil {
 		return nil, false, err
 	}
@@ -153,18 +157,9 @@ func (a *Authority) read(k Kept) (s *state, complete bool, err error) {
 	if !ok {
 		return nil, false, errors.New("no root is in use")
 	}
-	if len(k.Issuer) > 0 {
-		certs, err := parseCertsPEM(k.Issuer)
-		if err != nil {
-			return nil, false, fmt.Errorf("issuer: %w", err)
-		}
-		key, err := parseKeyPEM(k.IssuerKey)
-		if err != nil {
-			return nil, false, fmt.Errorf("issuer: %w", err)
-		}
-		s.issuer = issuer{cert: certs[0], key: key, chain: certs[:1]}
-	}
-	// An issuer of another root is what a replica left that ended between two writes.
+	s.issuer = ownIssuer(k)
+	// An issuer of another root is what a replica left that ended between two writes; one that is missing or damaged is as
+	// good as that: no proxy knows an issuer but by its root.
 	if s.issuer.cert == nil || !bytes.Equal(s.issuer.cert.AuthorityKeyId, active.cert.SubjectKeyId) || !now.Before(s.issuer.cert.NotAfter) {
 		if s.issuer, err = newIssuer(a.cfg, active, now); err != nil {
 			return nil, false, err
@@ -172,6 +167,33 @@ func (a *Authority) read(k Kept) (s *state, complete bool, err error) {
 		return s.at(s.version + 1), false, nil
 	}
 	return s, complete, nil
+}
+
+// lost is the state of a running authority whose roots somebody deleted: it alone has them still. Whose roots were given has
+// none to restore.
+func (a *Authority) lost(k Kept) *state {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(k.State)+len(k.Root) > 0 || len(k.Issuer) > 0 && a.shared.givenRoot {
+		return nil
+	}
+	return a.state
+}
+
+// ownIssuer reads an issuer of our making; the zero issuer where it cannot be used.
+func ownIssuer(k Kept) issuer {
+	certs, err := parseCertsPEM(k.Issuer)
+	if err != nil {
+		return issuer{}
+	}
+	key, err := parseKeyPEM(k.IssuerKey)
+	if err != nil {
+		return issuer{}
+	}
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(certs[0].PublicKey) {
+		return issuer{}
+	}
+	return issuer{cert: certs[0], key: key, chain: certs[:1]}
 }
 
 // ownRoots reads the roots and their standing, and takes in a root that somebody gave.
@@ -194,6 +216,9 @@ func (a *Authority) ownRoots(k Kept) (s *state, complete bool, err error) {
 		return s, complete, nil
 	}
 	cert, err := parseCertPEM(string(k.Root))
+	if err != nil && !k.GivenRoot && len(s.roots) > 0 {
+		return s, false, nil // a copy of what State has, which somebody damaged: it is written again
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("root: %w", err)
 	}

@@ -153,6 +153,75 @@ func TestWhatIsDeletedUnderARunningAuthorityIsRestored(t *testing.T) {
 	sameTrust(t, a, openShared(t, s))
 }
 
+// What is damaged or deleted of two Secrets is made whole from the rest, or from what runs; the root stays.
+func TestWhatIsDamagedIsMadeWhole(t *testing.T) {
+	nonsense := []byte("nonsense")
+	otherKey, err := keyPEM(givenRoot(t).key)
+	nothing(t, err)
+	for _, c := range []struct {
+		name   string
+		damage func(*Kept)
+		// runs: what was lost only a running authority still has.
+		runs bool
+	}{
+		{"the issuer is nonsense", func(k *Kept) { k.Issuer = nonsense }, false},
+		{"the issuer's key is nonsense", func(k *Kept) { k.IssuerKey = nonsense }, false},
+		{"the issuer's key is another's", func(k *Kept) { k.IssuerKey = []byte(otherKey) }, false},
+		{"the issuer is gone", func(k *Kept) { k.Issuer, k.IssuerKey = nil, nil }, false},
+		{"the root beside its state is nonsense", func(k *Kept) { k.Root = nonsense }, false},
+		{"the root is gone with its state, the issuer is not", func(k *Kept) { k.State, k.Root, k.RootKey = nil, nil, nil }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &shelf{}
+			a := openShared(t, s)
+			before, _ := a.Trust()
+			c.damage(&s.kept)
+			if !c.runs {
+				fresh := &shelf{kept: s.kept}
+				sameRoot(t, before.Roots[0], openShared(t, fresh))
+			} else if _, err := OpenShared(a.cfg, &shelf{kept: s.kept}); !errors.Is(err, errRootLost) {
+				t.Error("who starts without the root makes another one, which no proxy knows")
+			}
+			damaged := s.kept
+			nothing(t, a.pull(false))
+			if !bytes.Equal(s.kept.Issuer, damaged.Issuer) || !bytes.Equal(s.kept.Root, damaged.Root) {
+				t.Error("a follower wrote")
+			}
+			nothing(t, a.pull(true))
+			sameRoot(t, before.Roots[0], a)
+			sameTrust(t, a, openShared(t, s))
+		})
+	}
+}
+
+// sameRoot: a has the root alone, keeps it, and its issuer is of it.
+func sameRoot(t *testing.T, root []byte, a *Authority) {
+	t.Helper()
+	k, err := a.shared.keep.Read()
+	nothing(t, err)
+	st := a.current()
+	if len(st.roots) != 1 || !bytes.Equal(st.roots[0].cert.Raw, root) || !bytes.Equal(k.Root, certPEM(st.roots[0].cert)) {
+		t.Error("another root is in use, or kept")
+	}
+	if key, ok := st.issuer.cert.PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(st.issuer.key.Public()) {
+		t.Error("the issuer's key is not its own")
+	}
+	if st.issuer.cert.CheckSignatureFrom(st.roots[0].cert) != nil || !bytes.Equal(k.Issuer, certPEM(st.issuer.cert)) {
+		t.Error("the issuer is not of the root, or not the one that is kept")
+	}
+}
+
+func TestAGivenRootThatIsGoneIsNotReplaced(t *testing.T) {
+	s := &shelf{}
+	s.kept.Root, s.kept.RootKey = pemOf(t, givenRoot(t))
+	s.kept.GivenRoot = true
+	a := openShared(t, s)
+	s.kept.State, s.kept.Root, s.kept.RootKey, s.kept.GivenRoot = nil, nil, nil, false // as the Keep sees it
+	if err := a.pull(true); err == nil {
+		t.Error("a root that somebody else renews was written as if it were ours")
+	}
+}
+
 // givenRoot makes a root as somebody else would.
 func givenRoot(t *testing.T) root {
 	t.Helper()
