@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -108,6 +109,7 @@ type Client struct {
 // ownLeaf is the certificate in use.
 type ownLeaf struct {
 	cert     tls.Certificate
+	chain    []*x509.Certificate // cert, parsed
 	issued   time.Time
 	notAfter time.Time
 	issuer   []byte

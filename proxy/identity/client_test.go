@@ -357,10 +357,11 @@ func (r *rig) verifies() bool {
 	return err == nil
 }
 
-// A certificate whose root was withdrawn proves nothing any more; a token may.
+// A certificate whose root was withdrawn proves nothing any more, to nobody; a token may, and at once.
 func TestAWithdrawnRootIsNotTheEnd(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.start(t)
+		asked := r.fake.Requests()
 		r.fake.Rotate()
 		r.fake.Withdraw() // before the proxy had the time to renew
 		synctest.Wait()
@@ -368,8 +369,29 @@ func TestAWithdrawnRootIsNotTheEnd(t *testing.T) {
 			t.Fatal("the old certificate is still trusted")
 		}
 		r.newToken()
-		pass(24*time.Hour/10 + time.Minute)
+		pass(distrustSpread + time.Second)
 		if !r.verifies() || r.State().Renewal != nil {
+			t.Errorf("state %+v", r.State())
+		}
+		if n := r.fake.Requests() - asked; n != 1 {
+			t.Errorf("%d requests, want one by token alone", n)
+		}
+	})
+}
+
+// Nor is it where the first attempts fail: there is nothing to wait for.
+func TestAWithdrawnRootIsNotWaitedOut(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start(t)
+		r.fake.Rotate()
+		r.fake.Withdraw()
+		pass(5 * time.Minute) // its token is used up
+		if r.verifies() {
+			t.Fatal("the old certificate is still trusted")
+		}
+		r.newToken()
+		pass(2*backoffStart + time.Second)
+		if !r.verifies() {
 			t.Errorf("state %+v", r.State())
 		}
 	})

@@ -27,6 +27,8 @@ const (
 	renewFirst, renewSpread = 0.65, 0.10
 	// After a change of the issuer, within this share of its life.
 	issuerSpread = 0.10
+	// A certificate whose root has left the bundle is worth nothing to anybody: within this.
+	distrustSpread = 5 * time.Second
 	// One request takes at most this long.
 	askTime = 10 * time.Second
 	// A suspended machine's timers do not see the time that passed: look at the clock this often.
@@ -83,9 +85,9 @@ func (c *Client) untilRenewal() time.Duration {
 	return c.renew.Sub(c.cfg.Now())
 }
 
-// Backoff between attempts, with full jitter above its floor. Without a valid certificate the proxy
-// is not ready, so it asks more often; and the more often the less is left of the one that it has, so that
-// a service that is back in time is found in time.
+// Backoff between attempts, with full jitter above its floor. Without a certificate that peers take the proxy
+// is not ready, or talks to nobody, so it asks more often; and the more often the less is left of the one that
+// it has, so that a service that is back in time is found in time.
 const (
 	backoffFirst   = 500 * time.Millisecond
 	backoffStart   = 10 * time.Second // the longest without a certificate
@@ -95,7 +97,7 @@ const (
 
 func (c *Client) backoff(fails int) time.Duration {
 	longest := backoffStart
-	if s, now := c.State(), c.cfg.Now(); s.Valid(now) {
+	if s, now := c.State(), c.cfg.Now(); s.Valid(now) && c.trusted() {
 		longest = min(max(s.NotAfter.Sub(now)/backoffShare, backoffStart), backoffRenewal)
 	}
 	d := min(backoffFirst<<min(fails-1, 20), longest)
@@ -200,7 +202,7 @@ func (c *Client) accept(got certify.Certificate, key *ecdsa.PrivateKey, asked ti
 	if err := c.cfg.Sink.SetLeaf(cert); err != nil { // checks that the key is the leaf's
 		return nil, err
 	}
-	return &ownLeaf{cert: cert, issued: asked, notAfter: chain[0].NotAfter, issuer: got.Issuer}, nil
+	return &ownLeaf{cert: cert, chain: chain, issued: asked, notAfter: chain[0].NotAfter, issuer: got.Issuer}, nil
 }
 
 // use notes what is in the sink and plans the next renewal.
@@ -219,16 +221,27 @@ func (c *Client) use(l *ownLeaf) {
 	c.checkIssuer() // the issuer may have changed since it signed
 }
 
-// checkIssuer brings the renewal forward when another issuer signs now than signed the own leaf.
+// checkIssuer brings the renewal forward when another issuer signs now than signed the own leaf, and far more so when the
+// leaf is below no root of the bundle any more.
 func (c *Client) checkIssuer() {
 	issuer := c.trust.issuerNow()
 	c.mu.Lock()
 	own := c.own
 	c.mu.Unlock()
-	if own == nil || len(issuer) == 0 || len(own.issuer) == 0 || bytes.Equal(own.issuer, issuer) {
+	if own == nil {
 		return
 	}
-	soon := c.cfg.Now().Add(c.spread(time.Duration(float64(own.notAfter.Sub(own.issued)) * issuerSpread)))
+	within := time.Duration(float64(own.notAfter.Sub(own.issued)) * issuerSpread)
+	switch {
+	case !c.trusted():
+		within = min(within, distrustSpread)
+		c.mu.Lock()
+		c.byToken = true // the certificate proves nothing to the service either
+		c.mu.Unlock()
+	case len(issuer) == 0 || len(own.issuer) == 0 || bytes.Equal(own.issuer, issuer):
+		return
+	}
+	soon := c.cfg.Now().Add(c.spread(within))
 	c.mu.Lock()
 	earlier := c.own == own && soon.Before(c.renew)
 	if earlier {
@@ -238,6 +251,20 @@ func (c *Client) checkIssuer() {
 	if earlier {
 		c.wake()
 	}
+}
+
+// trusted reports whether the certificate in use is below a root of the bundle in force.
+func (c *Client) trusted() bool {
+	c.mu.Lock()
+	own := c.own
+	c.mu.Unlock()
+	if own == nil {
+		return false
+	}
+	_, err := mtls.Verify(own.chain, mtls.Expect{
+		Bundle: c.trust.current(), Usage: x509.ExtKeyUsageClientAuth, Want: c.cfg.Identity, At: c.cfg.Now(),
+	})
+	return err == nil
 }
 
 func (c *Client) wake() {
