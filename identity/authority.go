@@ -289,6 +289,17 @@ func (a *Authority) RenewIssuer() error {
 	})
 }
 
+// noteLifetime keeps how long leaves below the root in use may live: its end waits for them, whatever a later
+// configuration says.
+func (a *Authority) noteLifetime() error {
+	return a.change("note the lifetime of leaves", func(s *state, _ time.Time) error {
+		if i := slices.IndexFunc(s.roots, root.isActive); i >= 0 {
+			s.roots[i].leaf = max(s.roots[i].leaf, a.cfg.LeafLifetime)
+		}
+		return nil
+	})
+}
+
 // change applies f to a copy of the state with the next version, keeps it on disk, and then tells
 // the watchers.
 func (a *Authority) change(what string, f func(*state, time.Time) error) error {

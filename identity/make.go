@@ -56,7 +56,7 @@ func newRoot(cfg AuthorityConfig, now time.Time) (root, error) {
 	if err != nil {
 		return root{}, fmt.Errorf("make a root: %w", err)
 	}
-	return root{cert: cert, key: key}, nil
+	return root{cert: cert, key: key, leaf: cfg.LeafLifetime}, nil
 }
 
 func newIssuer(cfg AuthorityConfig, r root, now time.Time) (issuer, error) {

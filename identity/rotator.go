@@ -38,9 +38,10 @@ const (
 	stepPromote
 	stepRetire
 	stepIssuer
+	stepLifetime
 )
 
-var stepNames = [...]string{"none", "add_root", "promote_root", "retire_root", "renew_issuer"}
+var stepNames = [...]string{"none", "add_root", "promote_root", "retire_root", "renew_issuer", "note_lifetime"}
 
 func (k stepKind) String() string { return stepNames[k] }
 
@@ -71,13 +72,16 @@ func (r rules) next(s *state, now time.Time, acked func(version uint64) bool) st
 		return !now.Before(at)
 	}
 	for _, c := range s.roots {
-		if !c.superseded.IsZero() && due(c.superseded.Add(r.leaf+r.Slack)) {
+		if !c.superseded.IsZero() && due(c.superseded.Add(max(c.leaf, r.leaf)+r.Slack)) {
 			return step{kind: stepRetire, root: c.id()}
 		}
 	}
 	active, ok := s.active()
 	if !ok {
 		return step{at: now.Add(time.Hour)} // given by files
+	}
+	if active.leaf < r.leaf.Truncate(time.Second) {
+		return step{kind: stepLifetime}
 	}
 	if standby, ok := s.standby(); ok {
 		if due(r.promotion(standby, active, acked)) {
@@ -168,6 +172,8 @@ func (r *rotator) take(s step) error {
 		return r.authority.Retire(s.root)
 	case stepIssuer:
 		return r.authority.RenewIssuer()
+	case stepLifetime:
+		return r.authority.noteLifetime()
 	default:
 		panic("BUG: no such step: " + s.kind.String())
 	}

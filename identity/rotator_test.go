@@ -151,6 +151,34 @@ func TestARootIsPromotedWhenEveryWatcherHasIt(t *testing.T) {
 	})
 }
 
+// Leaves that were signed for longer, by an earlier configuration, are waited for: the last one below a root ends it.
+func TestARootStaysForLeavesOfAnEarlierLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := AuthorityConfig{TrustDomain: testDomain, Dir: t.TempDir()}
+		serve := func(leaf, d time.Duration) *Authority { // for d, as a process of its own
+			cfg.LeafLifetime = leaf
+			a, err := OpenAuthority(cfg)
+			nothing(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			testRotator(t, a, func(uint64) bool { return true }).run(ctx)
+			return a
+		}
+		serve(24*time.Hour, time.Minute)
+		serve(48*time.Hour, time.Minute)
+		serve(24*time.Hour, time.Minute)
+		nothing(t, AskForRoot(cfg.Dir))
+		for _, s := range []struct {
+			d    time.Duration
+			want int
+		}{{2 * time.Hour, 2}, {46 * time.Hour, 2}, {2 * time.Hour, 1}} {
+			if n := len(serve(10*time.Minute, s.d).Roots()); n != s.want {
+				t.Errorf("%s later %d roots are trusted, want %d", s.d, n, s.want)
+			}
+		}
+	})
+}
+
 func TestARootWaitsAtLeastToSettleAndAtMostForItsPatience(t *testing.T) {
 	for everybody, want := range map[bool]time.Duration{true: time.Hour, false: 24 * time.Hour} {
 		t.Run(fmt.Sprint(everybody), func(t *testing.T) {
@@ -210,7 +238,7 @@ func TestMetricsAreAllThereFromTheStart(t *testing.T) {
 	}
 	for name, series := range map[string]int{
 		"identity_certificates_issued_total": 2, "identity_certificates_refused_total": 13,
-		"identity_rotation_steps_total": 4, "identity_trust_refusals_total": 1,
+		"identity_rotation_steps_total": 5, "identity_trust_refusals_total": 1,
 		"identity_trust_version": 1, "identity_trust_roots": 1, "identity_trust_watchers": 3,
 		"identity_issuer_expiration_timestamp_seconds": 1, "identity_root_expiration_timestamp_seconds": 1,
 	} {

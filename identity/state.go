@@ -26,6 +26,8 @@ type root struct {
 	key                         crypto.Signer
 	version                     uint64
 	added, promoted, superseded time.Time
+	// leaf is the longest lifetime of leaves that were signed below it; 0 where that was not noted.
+	leaf time.Duration
 }
 
 // issuer signs leaves.

@@ -40,6 +40,8 @@ type storedRoot struct {
 	Added       time.Time `json:"added"`
 	Promoted    time.Time `json:"promoted,omitzero"`
 	Superseded  time.Time `json:"superseded,omitzero"`
+	// LeafSeconds is root.leaf.
+	LeafSeconds int64 `json:"leafSeconds,omitzero"`
 }
 
 type storedIssuer struct {
@@ -100,7 +102,8 @@ func (st *storedState) rootsOf() ([]root, error) {
 		if err != nil {
 			return nil, fmt.Errorf("root %d: %w", i, err)
 		}
-		r := root{cert: cert, version: sr.Version, added: sr.Added, promoted: sr.Promoted, superseded: sr.Superseded}
+		r := root{cert: cert, version: sr.Version, added: sr.Added, promoted: sr.Promoted, superseded: sr.Superseded,
+			leaf: time.Duration(sr.LeafSeconds) * time.Second}
 		if sr.Key != "" {
 			if r.key, err = parseKeyPEM([]byte(sr.Key)); err != nil {
 				return nil, fmt.Errorf("root %d: %w", i, err)
@@ -125,6 +128,7 @@ func (s *state) stored(trustDomain string) (*storedState, error) {
 		st.Roots = append(st.Roots, storedRoot{
 			Certificate: string(certPEM(r.cert)), Key: key, Version: r.version,
 			Added: r.added.UTC(), Promoted: r.promoted.UTC(), Superseded: r.superseded.UTC(),
+			LeafSeconds: int64(r.leaf / time.Second),
 		})
 	}
 	return st, nil
