@@ -174,7 +174,8 @@ func (t *traffic) during(name string, do func()) {
 // end ends the clients, which end what they began, and judges.
 func (t *traffic) end() verdict {
 	t.t.Helper()
-	t.kubectl("delete", "deployment", "--selector=load=client")
+	// In the foreground: else the pods are told to end a moment after the Deployment is gone.
+	t.kubectl("delete", "deployment", "--selector=load=client", "--cascade=foreground")
 	t.settled()
 	t.stop()
 	return t.judge()

@@ -44,6 +44,7 @@ func TestLongRootIsRotated(t *testing.T) {
 		e.roots(1)
 		e.followed()
 	})
+	x.during("servers 3", func() { x.scale("app=gracefully", 3) }) // what starts now is certified and told
 	x.want(x.end(), 2000)
 }
 
@@ -56,7 +57,7 @@ func TestLongAuthorityIsGiven(t *testing.T) {
 		e.delete(e.uninstall())
 	}
 	t.Cleanup(func() { // its authority is nobody's to go on with
-		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), e.tulle, "--kubeconfig="+e.Kubeconfig(), "uninstall", "--force").CombinedOutput()
+		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), e.tulle, "--kubeconfig="+e.Kubeconfig(), "uninstall", "--force").Output()
 		if err == nil {
 			cmd := e.Command(context.WithoutCancel(t.Context()), "delete", "--ignore-not-found", "-f", "-")
 			cmd.Stdin = strings.NewReader(string(out))
@@ -105,6 +106,7 @@ func TestLongAuthorityIsGiven(t *testing.T) {
 		e.roots(1)
 		e.followed()
 	})
+	x.during("servers 3", func() { x.scale("app=gracefully", 3) })
 	x.want(x.end(), 2000)
 }
 
