@@ -150,10 +150,14 @@ func (k *H2Client) response(s *h2Stream, ev *h2.Event) {
 			x.UpFailed(Failure{Code: h2.ErrCodeRefusedStream, Unprocessed: true, Connect: true, Reason: reason})
 			return
 		}
+		why := h.Get(hop.FieldError)
 		restored, err := k.restore(h)
 		if err != nil {
 			k.malformed(s, ev.Stream, err)
 			return
+		}
+		if why != nil && restored != h { // as for HTTP/1, what is reserved was no part of it
+			restored.Add([]byte(hop.FieldError), why)
 		}
 		h = restored
 	}

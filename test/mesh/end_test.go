@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ func endCases() []meshCase {
 		{"ends/tcp silent", tcpSilent},
 		{"ends/http1 response cut", responseCut},
 		{"ends/http1 request cut", requestCut},
+		{"ends/no response", noResponse},
 		{"ends/http1 client gone", clientGone},
 		{"ends/upgrade reset", upgradeReset},
 		{"ends/websocket broken off", websocketBroken},
@@ -100,6 +102,30 @@ func errTimeout(err error) error {
 }
 
 // R3.6: a body cut short by the application is never a clean end.
+// R8.2: the proxy beside an application that gives no answer says so, in every version of HTTP, and why.
+func noResponse(t *testing.T, w *world) {
+	for _, client := range []*http.Client{http1Client(t), http2Client(t)} {
+		addr, l := w.listen(t)
+		go func() { // ends with the listener
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Read(make([]byte, 1)) // it has come so far
+				_ = c.Close()
+			}
+		}()
+		resp, err := client.Post("http://"+addr+"/", "text/plain", strings.NewReader("x"))
+		ok(t, err)
+		resp.Body.Close()
+		why := resp.Header.Values("tulle-proxy-error")
+		if resp.StatusCode != 502 || len(why) != 1 || !strings.Contains(why[0], "inbound application") {
+			t.Errorf("%s, %s, because of %q", resp.Proto, resp.Status, why)
+		}
+	}
+}
+
 func responseCut(t *testing.T, w *world) {
 	const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, reset := range []bool{false, true} {
