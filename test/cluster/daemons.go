@@ -189,6 +189,7 @@ func (i instance) kubelet(n int) string {
 			"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%",
 		},
 		"imageGCHighThresholdPercent": 100,
+		"containerLogMaxSize":         "1Gi", // tests take what pods say for evidence, whole
 		"volumePluginDir":             "/var/lib/kubelet/volume-plugins",
 		"serializeImagePulls":         false, "syncFrequency": "10s", "nodeStatusUpdateFrequency": "3s",
 		"kubeAPIQPS": 500, "kubeAPIBurst": 1000,
