@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +41,10 @@ func Get(ctx context.Context, k *cluster.Cluster, o *unstructured.Unstructured) 
 	return resource(k, o).Get(ctx, o.GetName(), getOptions)
 }
 
-// Read says what is installed; nil: nothing.
+// ErrWishes says that what a user had set cannot be read any more.
+var ErrWishes = errors.New("what was set cannot be read")
+
+// Read says what is installed; nil: nothing. With ErrWishes comes what can be read.
 func Read(ctx context.Context, k *cluster.Cluster) (*Installed, error) {
 	cm, err := k.Kube.CoreV1().ConfigMaps(k.Tulle).Get(ctx, mesh.Config, getOptions)
 	switch {
@@ -51,7 +55,7 @@ func Read(ctx context.Context, k *cluster.Cluster) (*Installed, error) {
 	}
 	in, err := readInstalled(cm.Data, cm.Annotations)
 	if err != nil {
-		return nil, fmt.Errorf("ConfigMap %s/%s: %w", k.Tulle, mesh.Config, err)
+		return in, fmt.Errorf("ConfigMap %s/%s: %w", k.Tulle, mesh.Config, err)
 	}
 	return in, nil
 }

@@ -88,10 +88,11 @@ type Installed struct {
 const helmRelease = "meta.helm.sh/release-name"
 
 // readInstalled reads the ConfigMap tulle-config, in which the chart wrote the wishes.
+// What cannot be read of them is ErrWishes, and the rest is returned with it.
 func readInstalled(data, annotations map[string]string) (*Installed, error) {
 	in := &Installed{Values: data[mesh.ConfigKey], Helm: annotations[helmRelease]}
 	if err := yaml.UnmarshalStrict([]byte(data[wishesKey]), &in.Wishes); err != nil {
-		return nil, fmt.Errorf("%s: %w", wishesKey, err)
+		return in, fmt.Errorf("%s: %w: %w", wishesKey, ErrWishes, err)
 	}
 	return in, nil
 }

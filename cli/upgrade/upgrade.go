@@ -4,6 +4,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,9 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	in, err := manifest.Read(ctx, k)
-	if err != nil {
+	if errors.Is(err, manifest.ErrWishes) && !o.reset {
+		return exit.With(exit.Refused, err, "tulle upgrade --reset-values, with the flags that it was installed with")
+	} else if err != nil && !errors.Is(err, manifest.ErrWishes) {
 		return err
 	}
 	if err := o.refuse(ctx, k, in); err != nil {
