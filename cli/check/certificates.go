@@ -73,9 +73,28 @@ func (e *env) certificate(ctx context.Context, secret string) (*x509.Certificate
 	}
 	all, err := parseCertificates(s.Data[corev1.TLSCertKey])
 	if err != nil {
-		return nil, fail("%s: %s: %s", what, corev1.TLSCertKey, err)
+		return nil, e.own(s, fail("%s: %s: %s", what, corev1.TLSCertKey, err))
 	}
 	return all[0], Finding{}
+}
+
+// own leaves a finding about a Secret as it is where Tulle made it, and renews it. Nobody else writes a given one but who
+// gave it.
+func (e *env) own(s *corev1.Secret, f Finding) Finding {
+	if s.Labels[mesh.ManagedBy] == mesh.Identity || f.Status == OK {
+		return f
+	}
+	return f.trying(fmt.Sprintf("renew Secret %s/%s where it was made: without the label %s: %s Tulle does not write it",
+		e.Tulle, s.Name, mesh.ManagedBy, mesh.Identity))
+}
+
+// ofSecret is own by the Secret's name.
+func (e *env) ofSecret(ctx context.Context, name string, f Finding) Finding {
+	s, err := e.secret(ctx, name)
+	if err != nil {
+		return f // it was read already
+	}
+	return e.own(s, f)
 }
 
 // rootCertificate is the root, and the Secret that holds it: with a given issuer its own may.
@@ -106,7 +125,7 @@ func rootValid(ctx context.Context, e *env) Finding {
 	if !root.IsCA {
 		return fail("the root in Secret %s/%s is no authority (CA)", e.Tulle, secret)
 	}
-	return validity("the root", root, e.Time())
+	return e.ofSecret(ctx, secret, validity("the root", root, e.Time()))
 }
 
 // issuerValid accepts an issuer of any root that proxies accept: in a rotation there are two.
@@ -131,7 +150,7 @@ func issuerValid(ctx context.Context, e *env) Finding {
 	if err := leads(chain, roots); err != nil {
 		return fail("the issuer in Secret %s/%s was signed by no root that proxies accept: %s", e.Tulle, mesh.IssuerSecret, err)
 	}
-	return validity("the issuer", issuer, e.Time())
+	return e.ofSecret(ctx, mesh.IssuerSecret, validity("the issuer", issuer, e.Time()))
 }
 
 // leads is nil when each certificate of a chain was signed by the next one, until one was by a root.

@@ -48,6 +48,12 @@ func warn(format string, args ...any) Finding {
 	return Finding{Status: Warning, Problems: []string{fmt.Sprintf(format, args...)}}
 }
 
+// trying is f with what is to be tried.
+func (f Finding) trying(what string) Finding {
+	f.Try = what
+	return f
+}
+
 // failures is a failure where there are problems, and note where there are none.
 func failures(problems []string, note string) Finding { return judge(Failure, problems, note) }
 
@@ -85,7 +91,11 @@ type Check struct {
 	// Anchor is its section in docs/checks.md and its name for --only.
 	Anchor string
 	// Hint is the next thing to try when it fails.
-	Hint  string
+	Hint string
+	// Keeper is the Deployment of the control plane that keeps what is asked about in order, if one does: where it does
+	// not run, that is what to mend, and the hint is of no use.
+	Keeper string
+	// Modes says when it is made.
 	Modes Mode
 	// Fatal: when it fails, nothing after it means anything.
 	Fatal bool

@@ -183,7 +183,10 @@ func (w *world) certificates() {
 
 func (w *world) secret(name string, c *issued) {
 	w.remove("Secret", "tulle", name)
-	w.add(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "tulle"}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": c.pem()}})
+	w.add(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "tulle", Labels: map[string]string{mesh.ManagedBy: mesh.Identity}},
+		Type:       corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": c.pem()},
+	})
 }
 
 // given is an issuer of somebody else's, as cert-manager writes it: no other Secret holds the root.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,8 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/tulle-mesh/tulle/charts"
 	"github.com/tulle-mesh/tulle/cli/manifest"
 	"github.com/tulle-mesh/tulle/cli/mesh"
 	"github.com/tulle-mesh/tulle/internal/version"
@@ -32,13 +33,16 @@ func namespaceExists(ctx context.Context, e *env) Finding {
 
 func configReadable(ctx context.Context, e *env) Finding {
 	in, err := e.installed(ctx)
-	if errors.Is(err, errNotInstalled) {
+	switch {
+	case errors.Is(err, errNotInstalled):
 		return fail("ConfigMap %s/%s does not exist: nothing is installed there", e.Tulle, mesh.Config)
-	} else if err != nil {
+	case errors.Is(err, manifest.ErrWishes):
+		return unknown(err).trying(upgradeAnew)
+	case err != nil:
 		return unknown(err)
 	}
 	if _, err := e.settings(ctx); err != nil {
-		return unknown(err)
+		return unknown(err).trying(upgrade + "; where that refuses a value: " + upgradeAnew)
 	}
 	if len(in.Wishes.Profiles) > 0 {
 		return ok("profile %s", strings.Join(in.Wishes.Profiles, ", "))
@@ -99,12 +103,7 @@ func (e *env) established(ctx context.Context, want *unstructured.Unstructured) 
 
 // objects compares the cluster with what this version would install with the same values.
 func objects(ctx context.Context, e *env) Finding {
-	in, err := e.installed(ctx)
-	if err != nil {
-		return unknown(err)
-	}
-	e.wishes = in.Wishes
-	all, err := e.planned(charts.Tulle)
+	all, err := e.intended(ctx)
 	if err != nil {
 		return unknown(err)
 	}
@@ -128,35 +127,55 @@ func controlPlane(ctx context.Context, e *env) Finding {
 		return unknown(err)
 	}
 	var problems []string
+	var try tries
 	for _, name := range mesh.Deployments() {
-		d, err := e.Kube.AppsV1().Deployments(e.Tulle).Get(ctx, name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			problems = append(problems, fmt.Sprintf("deployment %s/%s does not exist", e.Tulle, name))
+		if why := e.off(ctx, name); why != "" {
+			problems = append(problems, why)
+			try.add(upgrade)
 			continue
-		case err != nil:
+		}
+		d, err := e.Kube.AppsV1().Deployments(e.Tulle).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
 			return unknown(e.Explain("get deployment "+name, err))
 		}
-		if problem := unready(d); problem != "" {
-			problems = append(problems, problem)
-			for i := range pods[name] {
-				if why := waiting(&pods[name][i]); why != "" {
-					problems = append(problems, why)
-				}
+		problem := unready(d)
+		if problem == "" {
+			continue
+		}
+		problems = append(problems, problem)
+		why, what := stuck(d, pods[name])
+		problems = append(problems, why...)
+		try.add(what)
+	}
+	return failures(problems, "").trying(try.String())
+}
+
+// stuck says what a Deployment that is not ready waits for, and what shows more of it.
+func stuck(d *appsv1.Deployment, pods []corev1.Pod) (problems []string, try string) {
+	at := "kubectl -n " + d.Namespace + " "
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
+			try = at + "describe deployment " + d.Name
+			if strings.Contains(c.Message, "exceeded quota") {
+				try = "raise the quota that is named: " + at + "get resourcequotas"
+			}
+			return []string{fmt.Sprintf("deployment %s/%s: its pods are not created: %s", d.Namespace, d.Name, c.Message)}, try
+		}
+	}
+	for i := range pods {
+		if why := waiting(&pods[i]); why != "" {
+			problems = append(problems, why)
+			try = at + "describe pod " + pods[i].Name
+			if hasRun(&pods[i]) {
+				try = at + "logs " + pods[i].Name
 			}
 		}
 	}
-	return failures(problems, "")
+	return problems, try
 }
 
 func unready(d *appsv1.Deployment) string {
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
-	switch {
-	case want == 0:
-		return fmt.Sprintf("deployment %s/%s is scaled to 0", d.Namespace, d.Name)
+	switch want := replicasOf(d); {
 	case d.Status.ReadyReplicas < want:
 		return fmt.Sprintf("deployment %s/%s has %d of %d pods ready", d.Namespace, d.Name, d.Status.ReadyReplicas, want)
 	case d.Status.UpdatedReplicas < want:
@@ -188,6 +207,13 @@ func waiting(p *corev1.Pod) string {
 	return podName(p) + " is not ready"
 }
 
+// hasRun reports whether a container of a pod has printed anything, or may have.
+func hasRun(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.State.Running != nil || c.State.Terminated != nil || c.LastTerminationState.Terminated != nil
+	})
+}
+
 func lastLine(text, otherwise string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if last := lines[len(lines)-1]; last != "" {
@@ -198,7 +224,14 @@ func lastLine(text, otherwise string) string {
 
 func services(ctx context.Context, e *env) Finding {
 	var problems []string
+	var try tries
 	for _, name := range mesh.Deployments() {
+		more, mend, err := e.misled(ctx, name)
+		if err != nil {
+			return unknown(err)
+		}
+		problems = append(problems, more...)
+		try.add(mend)
 		l, err := e.Kube.DiscoveryV1().EndpointSlices(e.Tulle).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + name})
 		if err != nil {
 			return unknown(e.Explain("list endpoints", err))
@@ -213,9 +246,29 @@ func services(ctx context.Context, e *env) Finding {
 		}
 		if ready == 0 {
 			problems = append(problems, fmt.Sprintf("service %s/%s has no ready endpoint", e.Tulle, name))
+			try.add(e.instead(ctx, name))
 		}
 	}
-	return failures(problems, "")
+	return failures(problems, "").trying(try.String())
+}
+
+// misled says where a Service leads to other pods than it should, and what mends it.
+func (e *env) misled(ctx context.Context, name string) (problems []string, mend string, err error) {
+	var want corev1.Service
+	if err := e.intendedInto(ctx, "Service", name, &want); err != nil {
+		return nil, "", err
+	}
+	have, err := e.Kube.CoreV1().Services(e.Tulle).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return []string{fmt.Sprintf("service %s/%s does not exist", e.Tulle, name)}, upgrade, nil
+	case err != nil:
+		return nil, "", e.Explain("get service "+name, err)
+	case !maps.Equal(have.Spec.Selector, want.Spec.Selector):
+		return []string{fmt.Sprintf("service %s/%s selects pods by %s, and should by %s", e.Tulle, name,
+			labels.FormatLabels(have.Spec.Selector), labels.FormatLabels(want.Spec.Selector))}, upgradeWhole, nil
+	}
+	return nil, "", nil
 }
 
 // replicas warns where the loss of one node would be the loss of a service.

@@ -89,7 +89,7 @@ func networkPolicies(ctx context.Context, e *env) Finding {
 	if err != nil {
 		return unknown(err)
 	}
-	control, err := e.controlPods(ctx)
+	control, err := e.expected(ctx)
 	if err != nil {
 		return unknown(err)
 	}

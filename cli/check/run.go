@@ -39,6 +39,9 @@ func (r *runner) run(ctx context.Context, table []Check, mode Mode, each func(Re
 			f = skip("it needs: %s", fatal)
 		} else {
 			f = r.make(ctx, c, deadline)
+			if c.Keeper != "" && f.Try == "" && (f.Status == Failure || f.Status == Warning) {
+				f.Try = r.env.instead(ctx, c.Keeper)
+			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

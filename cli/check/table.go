@@ -1,5 +1,7 @@
 package check
 
+import "github.com/tulle-mesh/tulle/cli/mesh"
+
 // Groups, in the order in which they are shown.
 const (
 	groupKubernetes   = "kubernetes"
@@ -35,7 +37,7 @@ func Table() []Check {
 		{Group: groupInstallation, Name: "the namespace exists", Anchor: "namespace", Modes: After, Fatal: true, Run: namespaceExists,
 			Hint: "tulle install | kubectl apply -f -, or -L with the namespace that it is in"},
 		{Group: groupInstallation, Name: "the configuration can be read", Anchor: "config", Modes: After, Fatal: true, Run: configReadable,
-			Hint: "tulle install | kubectl apply -f -; with values that cannot be: tulle upgrade --reset-values | kubectl apply -f -"},
+			Hint: "tulle install | kubectl apply -f -, with the flags that it was installed with; or -L with the namespace that it is in"},
 		{Group: groupInstallation, Name: "the definitions are there", Anchor: "crds", Modes: After, Waits: true, Run: definitions,
 			Hint: "tulle install --crds | kubectl apply -f -"},
 		{Group: groupInstallation, Name: "no object is missing", Anchor: "objects", Modes: After, Run: objects,
@@ -49,20 +51,20 @@ func Table() []Check {
 		{Group: groupInstallation, Name: "the versions agree", Anchor: "version", Modes: After, Run: versions,
 			Hint: "use the tulle of the control plane's version, or tulle upgrade | kubectl apply -f -"},
 
-		{Group: groupCertificates, Name: "the root is valid", Anchor: "root", Modes: After, Waits: true, Run: rootValid,
-			Hint: "docs/checks.md says how a root is renewed without an interruption"},
-		{Group: groupCertificates, Name: "the issuer is valid and of the root", Anchor: "issuer", Modes: After, Waits: true, Run: issuerValid,
+		{Group: groupCertificates, Name: "the root is valid", Anchor: "root", Keeper: mesh.Identity, Modes: After, Waits: true, Run: rootValid,
+			Hint: "kubectl -n NAMESPACE logs deploy/tulle-identity says why it was not renewed; docs/controller.md says how that is asked for"},
+		{Group: groupCertificates, Name: "the issuer is valid and of the root", Anchor: "issuer", Keeper: mesh.Identity, Modes: After, Waits: true, Run: issuerValid,
 			Hint: "kubectl -n NAMESPACE logs deploy/tulle-identity says why it was not renewed"},
-		{Group: groupCertificates, Name: "the trust bundle is where proxies look", Anchor: "trust-bundle", Modes: After, Waits: true, Run: bundles,
-			Hint: "kubectl -n NAMESPACE logs deploy/tulle-identity; it writes the bundles"},
-		{Group: groupCertificates, Name: "the webhook's certificate is one that the API server accepts", Anchor: "webhook-certificate", Modes: After, Waits: true, Run: webhookCertificate,
-			Hint: "kubectl -n NAMESPACE rollout restart deploy/tulle-injector makes it anew"},
+		{Group: groupCertificates, Name: "the trust bundle is where proxies look", Anchor: "trust-bundle", Keeper: mesh.Identity, Modes: After, Waits: true, Run: bundles,
+			Hint: "kubectl -n NAMESPACE logs deploy/tulle-identity, which writes the bundles; " + upgrade + " gives it back its rights"},
+		{Group: groupCertificates, Name: "the webhook's certificate is one that the API server accepts", Anchor: "webhook-certificate", Keeper: mesh.Injector, Modes: After, Waits: true, Run: webhookCertificate,
+			Hint: "kubectl -n NAMESPACE logs deploy/tulle-injector says why it is not; " + upgrade + " gives it back its rights"},
 
-		{Group: groupInjection, Name: "a pod that asks for a proxy gets one", Anchor: "webhook", Modes: After, Waits: true, Run: webhookReached,
+		{Group: groupInjection, Name: "a pod that asks for a proxy gets one", Anchor: "webhook", Keeper: mesh.Injector, Modes: After, Waits: true, Run: webhookReached,
 			Hint: "kubectl -n NAMESPACE logs deploy/tulle-injector; a firewall between the API server and port 8443 of the pods is the usual cause"},
 		{Group: groupInjection, Name: "settings in annotations are understood", Anchor: "annotations", Modes: After, Run: annotations,
 			Hint: "docs/injection.md lists every setting and its values"},
-		{Group: groupInjection, Name: "namespaces that ask for proxies are labelled", Anchor: "namespace-labels", Modes: After, Waits: true, Run: namespaceLabels,
+		{Group: groupInjection, Name: "namespaces that ask for proxies are labelled", Anchor: "namespace-labels", Keeper: mesh.Injector, Modes: After, Waits: true, Run: namespaceLabels,
 			Hint: "kubectl -n NAMESPACE logs deploy/tulle-injector; until then the failure policy does not hold there"},
 		{Group: groupInjection, Name: "pods that should have a proxy have one", Anchor: "unmeshed", Modes: After, Run: unmeshed,
 			Hint: "kubectl -n NAMESPACE rollout restart deploy/NAME for those that came before"},
@@ -82,11 +84,11 @@ func Table() []Check {
 			Hint: "kubectl -n NAMESPACE logs POD -c tulle-proxy"},
 		{Group: groupProxies, Name: "proxies are of the control plane's version", Anchor: "proxies-version", Modes: Proxies, Run: proxiesVersion,
 			Hint: "kubectl -n NAMESPACE rollout restart deploy/NAME"},
-		{Group: groupProxies, Name: "proxies have certificates", Anchor: "proxies-certified", Modes: Proxies, Waits: true, Run: proxiesCertified,
+		{Group: groupProxies, Name: "proxies have certificates", Anchor: "proxies-certified", Keeper: mesh.Identity, Modes: Proxies, Waits: true, Run: proxiesCertified,
 			Hint: "kubectl -n NAMESPACE logs POD -c tulle-proxy; tulle identity POD"},
-		{Group: groupProxies, Name: "proxies hear the control plane", Anchor: "proxies-connected", Modes: Proxies, Waits: true, Run: proxiesConnected,
+		{Group: groupProxies, Name: "proxies hear the control plane", Anchor: "proxies-connected", Keeper: mesh.Destination, Modes: Proxies, Waits: true, Run: proxiesConnected,
 			Hint: "kubectl -n NAMESPACE logs POD -c tulle-proxy; the known targets keep working meanwhile"},
-		{Group: groupProxies, Name: "proxies agree with the control plane", Anchor: "proxies-agree", Modes: Proxies, Waits: true, Run: proxiesAgree,
+		{Group: groupProxies, Name: "proxies agree with the control plane", Anchor: "proxies-agree", Keeper: mesh.Destination, Modes: Proxies, Waits: true, Run: proxiesAgree,
 			Hint: "tulle diagnostics proxy POD; tulle diagnostics bundle for a report"},
 		{Group: groupProxies, Name: "opaque ports are declared", Anchor: "opaque-ports", Modes: Proxies, Run: opaquePorts,
 			Hint: "kubectl annotate the Service or the pods' template with config.tulle.dev/opaque-ports"},

@@ -27,6 +27,9 @@ const (
 	BundleKey      = "trust-bundle.pem"
 	Config         = "tulle-config"
 	ConfigKey      = "values.yaml"
+
+	// ManagedBy labels what a service of the control plane made for itself, with the service.
+	ManagedBy = "app.kubernetes.io/managed-by"
 )
 
 // Marks of meshed pods.
