@@ -369,18 +369,27 @@ func (p *Proxy) report(t mesh.Target, addr netip.AddrPort, err error) {
 	p.deps.Discovery.Report(f)
 }
 
+// networks are the cluster's, as discovery named them last.
+func (p *Proxy) networks() []netip.Prefix {
+	if in := p.inbound.Load(); in != nil {
+		return in.ClusterNetworks
+	}
+	return p.cfg.ClusterNetworks
+}
+
 // inCluster reports whether an address is in the networks that discovery named.
 func (p *Proxy) inCluster(a netip.Addr) bool {
-	nets := p.cfg.ClusterNetworks
-	if in := p.inbound.Load(); in != nil {
-		nets = in.ClusterNetworks
+	return slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// perhapsInCluster is inCluster for who cannot ask discovery. Where nobody has named the cluster's networks, no private
+// address is known to be outside: RFC 1918, RFC 4193, and RFC 6598, which clusters use too.
+func (p *Proxy) perhapsInCluster(a netip.Addr) bool {
+	if len(p.networks()) == 0 {
+		shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10)
+		return a.IsPrivate() || shared.Contains(a)
 	}
-	for _, n := range nets {
-		if n.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return p.inCluster(a)
 }
 
 // ownPort reports whether an address is one of the proxy's own listeners.

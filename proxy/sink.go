@@ -101,7 +101,7 @@ func (p *Proxy) Digest(key mesh.Target, version uint64, answer func(have uint64,
 // outside reports whether the target's endpoint is the dialled address
 // itself, of which discovery knows nothing.
 func (t *target) outside() bool {
-	return t.policy != nil && t.policy.Kind == mesh.TargetUnknown
+	return t.resolved() && t.policy.Kind == mesh.TargetUnknown
 }
 
 // Connected implements discover.Sink.

@@ -37,6 +37,7 @@ type target struct {
 	// unresolved: discovery did not answer in time and the address is outside the
 	// cluster (R11.4).
 	unresolved bool
+	stale      bool // what discovery said is too old to go by (R11.4); requests that were begun still do
 	whole      bool // all that discovery knows of it was heard once
 	audited    bool // a digest walks through its rows
 	gone       bool
@@ -76,7 +77,7 @@ func (p *Proxy) kind(k mesh.Balancing) mesh.Balancing {
 }
 
 // resolved reports whether the target's policy is known.
-func (t *target) resolved() bool { return t.policy != nil }
+func (t *target) resolved() bool { return t.policy != nil && !t.stale }
 
 // protocol is what the target is said to speak. Where nobody says it of the target, all its endpoints may
 // have been declared to be bytes, by their pods (R2.4); with routes others may be meant.
@@ -103,7 +104,7 @@ func (t *target) name() string {
 func (t *target) update(u *discover.Update) {
 	now := t.s.now()
 	if u.Policy != nil {
-		t.policy = u.Policy
+		t.policy, t.stale = u.Policy, false
 		t.bal.SetKind(t.s.p.kind(u.Policy.Balancing))
 	}
 	t.version = u.Version
@@ -247,7 +248,7 @@ func (t *target) whyNone() string {
 // address of the outside world, where that is allowed (R11.4).
 func (t *target) passThrough() bool {
 	p := t.s.p
-	if p.cfg.Strict || !t.key.Addr.IsValid() || p.inCluster(t.key.Addr.Addr()) {
+	if p.cfg.Strict || !t.key.Addr.IsValid() || t.stale && t.policy.Kind != mesh.TargetUnknown || p.perhapsInCluster(t.key.Addr.Addr()) {
 		return false
 	}
 	t.unresolved = true
@@ -258,7 +259,7 @@ func (t *target) passThrough() bool {
 
 // external makes the dialled address the target's only endpoint, in plaintext.
 func (t *target) external(p *mesh.TargetPolicy) {
-	t.policy = p
+	t.policy, t.stale = p, false
 	gone := t.bal.Replace([]mesh.Endpoint{{Addr: t.key.Addr, NoTLS: mesh.NoTLSUnresolved}}, t.s.now())
 	for _, e := range gone {
 		closeEndpoint(e)
@@ -266,12 +267,12 @@ func (t *target) external(p *mesh.TargetPolicy) {
 }
 
 // forget drops what discovery said too long ago (R11.4): the target is as one that was never resolved,
-// and asked for anew.
+// but for what was the cluster's own, which is never passed through, and asked for anew.
 func (t *target) forget() {
 	if !t.resolved() || t.unresolved {
 		return
 	}
-	t.policy, t.version, t.whole = nil, 0, false
+	t.stale, t.version, t.whole = true, 0, false
 	for _, e := range t.bal.Replace(nil, t.s.now()) {
 		closeEndpoint(e)
 	}
