@@ -44,13 +44,9 @@ func (x *Exchange) Answer(a Answer) {
 		return
 	}
 	x.flags.opening = false
-	reason := x.dir.Where(x)
-	if a.Reason != "" {
-		reason += ": " + a.Reason
-	}
 	var h head.Head
 	h.Length = -1
-	x.compose(&h, &a, clean(reason))
+	x.compose(&h, &a, x.why(&a))
 	x.flags.respHead = true
 	x.flags.result = Answered
 	x.Status = h.Status
@@ -66,6 +62,40 @@ func (x *Exchange) Answer(a Answer) {
 	x.settle()
 }
 
+// endCall ends the response to a gRPC call whose head has left with the status that the call has for the proxy (R4.7): a
+// client takes a reset for INTERNAL, and what it would do for UNAVAILABLE it does not do then. It reports whether it could.
+func (x *Exchange) endCall(a Answer) bool {
+	if !x.flags.call || x.flags.respEnd {
+		return false
+	}
+	x.GRPCStatus = a.GRPC
+	x.flags.result = Cut
+	x.down.Trailers(x.status(nil, a.GRPC, x.why(&a)))
+	if !x.flags.finished {
+		x.flags.respEnd = true
+		x.discard()
+	}
+	return true
+}
+
+// why is what people read of an answer.
+func (x *Exchange) why(a *Answer) string {
+	reason := x.dir.Where(x)
+	if a.Reason != "" {
+		reason += ": " + a.Reason
+	}
+	return clean(reason)
+}
+
+// status appends how a gRPC call ended.
+func (x *Exchange) status(to []head.Field, code int, reason string) []head.Field {
+	to = append(to, head.Field{Name: []byte("grpc-status"), Value: strconv.AppendInt(nil, int64(code), 10)})
+	if x.Local {
+		to = append(to, head.Field{Name: []byte("grpc-message"), Value: []byte(percent(reason))})
+	}
+	return to
+}
+
 // compose fills h with the answer's head.
 func (x *Exchange) compose(h *head.Head, a *Answer, reason string) {
 	h.Version = min(max(x.Req.Version, 11), 20)
@@ -77,10 +107,7 @@ func (x *Exchange) compose(h *head.Head, a *Answer, reason string) {
 		h.Status = 200
 		x.GRPCStatus = a.GRPC
 		add("content-type", "application/grpc")
-		add("grpc-status", strconv.Itoa(a.GRPC))
-		if x.Local {
-			add("grpc-message", percent(reason))
-		}
+		h.Fields = x.status(h.Fields, a.GRPC, reason)
 	} else {
 		h.Status = a.Status
 		h.Length = 0

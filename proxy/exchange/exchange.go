@@ -165,6 +165,7 @@ type flags struct {
 	respEnd  bool
 	first    bool
 	tunnel   bool
+	call     bool // gRPC over HTTP/2
 	finished bool
 	result   Result
 }
@@ -187,7 +188,7 @@ func (e *Env) Begin(down Down, dir Director, h *head.Head, end bool) *Exchange {
 	x.idempotent = idempotent(h.Method)
 	x.connect = h.IsConnect() && h.Upgrade == nil
 	x.upgrading = h.Upgrade != nil
-	x.flags = flags{keep: true, reqEnd: end}
+	x.flags = flags{keep: true, reqEnd: end, call: x.GRPC && h.Version == 20}
 	x.GRPCStatus = -1
 	e.InFlight++
 	return x
@@ -291,11 +292,12 @@ func (x *Exchange) timedOut(kind metrics.Timeout, reason string) {
 	f := Failure{Timeout: true, TimedOut: kind, Code: h2.ErrCodeCancel, Reason: reason}
 	x.dropUp(h2.ErrCodeCancel) // while the Director knows where it waits
 	x.dir.Failed(x, &f)
-	if x.flags.respHead {
+	switch a := f.answer(); {
+	case !x.flags.respHead:
+		x.Answer(a)
+	case !x.endCall(a):
 		x.cut(h2.ErrCodeCancel)
-		return
 	}
-	x.Answer(Answer{Status: 504, GRPC: 4, Reason: f.Reason})
 }
 
 // dropUp resets the upstream, or takes back the search for one.

@@ -235,6 +235,7 @@ func (k *H2Client) reset(s *h2Stream, ev *h2.Event) {
 			Code:        ev.Code,
 			Unprocessed: ev.Unprocessed || ev.Code == h2.ErrCodeRefusedStream,
 			Refused:     ev.Code == h2.ErrCodeRefusedStream && !k.e.GoingAway(),
+			Reset:       true,
 			Reason:      "stream reset: " + ev.Code.String(),
 		})
 	}

@@ -19,6 +19,8 @@ type Failure struct {
 	Refused bool
 	// PassOn: the downstream gets the upstream's reset for an answer (R4.3).
 	PassOn bool
+	// Reset: the upstream reset the stream, with Code; its connection lives.
+	Reset bool
 	// Replace: a pooled connection was dead before a byte was written (rule R3.5).
 	Replace bool
 	Connect bool // no connection, or no handshake
@@ -161,7 +163,9 @@ func (x *Exchange) UpFailed(f Failure) {
 	}
 	if x.flags.respHead {
 		x.dir.Failed(x, &f)
-		x.cut(f.Code)
+		if f.Reset || !x.endCall(f.answer()) {
+			x.cut(f.Code)
+		}
 		return
 	}
 	if x.again(&f) {

@@ -6,10 +6,15 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 )
 
 func endCases() []meshCase {
@@ -22,6 +27,7 @@ func endCases() []meshCase {
 		{"ends/http1 response cut", responseCut},
 		{"ends/http1 request cut", requestCut},
 		{"ends/no response", noResponse},
+		{"ends/grpc call cut", callCut},
 		{"ends/http1 client gone", clientGone},
 		{"ends/upgrade reset", upgradeReset},
 		{"ends/websocket broken off", websocketBroken},
@@ -124,6 +130,37 @@ func noResponse(t *testing.T, w *world) {
 			t.Errorf("%s, %s, because of %q", resp.Proto, resp.Status, why)
 		}
 	}
+}
+
+// R4.7: a call whose server dies ends with UNAVAILABLE and the reason, as it would without a mesh; grpc-go calls a reset
+// of the stream INTERNAL.
+func callCut(t *testing.T, w *world) {
+	addr, l := w.listen(t)
+	srv := grpc.NewServer()
+	pb.RegisterTestServiceServer(srv, oneMessage{})
+	var all sync.WaitGroup
+	all.Go(func() { _ = srv.Serve(l) }) // ended by Stop
+	t.Cleanup(func() { srv.Stop(); all.Wait() })
+	call, err := pb.NewTestServiceClient(grpcClient(t, addr)).FullDuplexCall(t.Context())
+	ok(t, err)
+	_, err = call.Recv()
+	ok(t, err)
+	srv.Stop()
+	_, err = call.Recv()
+	if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.HasPrefix(s.Message(), "inbound application ") {
+		t.Errorf("the call ended with %v", err)
+	}
+}
+
+// oneMessage answers with one, and then does nothing more.
+type oneMessage struct {
+	pb.UnimplementedTestServiceServer
+}
+
+func (oneMessage) FullDuplexCall(call pb.TestService_FullDuplexCallServer) error {
+	err := call.Send(&pb.StreamingOutputCallResponse{})
+	<-call.Context().Done()
+	return err
 }
 
 func responseCut(t *testing.T, w *world) {

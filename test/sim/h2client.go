@@ -119,6 +119,15 @@ func (k *h2Client) head(st *h2Stream, _ uint32, fs []field, end bool) {
 	}
 	call := st.call
 	status, _ := strconv.Atoi(get(fs, ":status"))
+	if why := get(fs, "grpc-message"); status == 0 && call.grpc && (strings.HasPrefix(why, "outbound ") || strings.HasPrefix(why, "inbound ")) {
+		call.r.Cut("ended by the mesh: " + why) // R4.7
+		if st.body != nil {
+			k.w.rst(st, 0)
+		}
+		k.w.settled(st)
+		k.later()
+		return
+	}
 	if status == 0 { // trailers
 		call.r.Trailers(line(fs, true))
 		if !end {
