@@ -20,7 +20,7 @@ type h2peer struct {
 }
 
 // http2 begins HTTP/2 on c, whose other end is a server or a client.
-func (c *conn) http2(client bool) *h2peer {
+func (c *conn) http2(client bool, settings ...http2.Setting) *h2peer {
 	p := &h2peer{conn: c}
 	p.fr = http2.NewFramer(writer{c}, &p.in)
 	p.dec = hpack.NewDecoder(4096, nil)
@@ -30,7 +30,7 @@ func (c *conn) http2(client bool) *h2peer {
 	} else {
 		c.expect(strings.ReplaceAll(http2.ClientPreface, "\r\n", "\n"))
 	}
-	p.must(p.fr.WriteSettings())
+	p.must(p.fr.WriteSettings(settings...))
 	c.w.run(1e6)
 	return p
 }

@@ -79,7 +79,7 @@ func table() []setting {
 		{"TULLE_MAX_REQUESTS", "100000", "Requests in flight (R1.5).", number(1, 1<<24, func(s *settings) *int { return &s.proxy.Limits.Requests })},
 		{"TULLE_MAX_REQUEST_RATE", "0", "Requests in a second that are let through to the application, as many at once; the others are answered with 429 (R8.6). 0: all.", number(0, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Rate })},
 		{"TULLE_MAX_ENDPOINT_CONNECTIONS", "1024", "Connections to one endpoint.", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Conns })},
-		{"TULLE_MAX_WAITING", "1024", "Requests that wait for one target or endpoint (R6.5).", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Waiting })},
+		{"TULLE_MAX_WAITING", "1024", "Requests that wait for one target or endpoint (R6.5); those that connections being made have room for wait besides (R4.4).", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Waiting })},
 		{"TULLE_MAX_TARGETS", "4096", "Targets in use.", number(1, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Targets })},
 		{"TULLE_MAX_HEADER_BYTES", "65536", "A head, in bytes (R1.5).", number(1<<10, 1<<20, func(s *settings) *int { return &s.proxy.Limits.Heads.HeaderBytes })},
 		{"TULLE_MAX_HEADER_COUNT", "256", "Fields of a head (R1.5).", number(8, 1<<14, func(s *settings) *int { return &s.proxy.Limits.Heads.HeaderCount })},

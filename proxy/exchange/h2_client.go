@@ -51,6 +51,12 @@ func (k *H2Client) CanOpen() bool { return !k.left && !k.gone && k.e.CanOpen() }
 // Streams is the number of streams in use.
 func (k *H2Client) Streams() int { return k.e.ActiveStreams() }
 
+// Limit is how many streams the peer takes at once; false before it has said so.
+func (k *H2Client) Limit() (n int, known bool) {
+	streams, known := k.e.PeerStreams()
+	return int(streams), known
+}
+
 // Assign carries x on a new stream.
 func (k *H2Client) Assign(x *Exchange) {
 	s := k.newStream(nil, true)

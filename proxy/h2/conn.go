@@ -317,8 +317,8 @@ func (c *Conn) At(now mono.Time) { c.now = now }
 // ActiveStreams is the number of streams that are not closed.
 func (c *Conn) ActiveStreams() int { return c.table.n }
 
-// PeerSettingsSeen reports whether the peer's first SETTINGS arrived.
-func (c *Conn) PeerSettingsSeen() bool { return c.peerSeen }
+// PeerStreams is how many streams the peer takes at once; false before its first SETTINGS arrived.
+func (c *Conn) PeerStreams() (n uint32, known bool) { return c.peerStreams, c.peerSeen }
 
 // PeerExtendedConnect reports whether the peer offers RFC 8441.
 func (c *Conn) PeerExtendedConnect() bool { return c.peerExtended }

@@ -37,7 +37,7 @@ func (o *H1Pool) Open(x *exchange.Exchange) {
 			return
 		}
 	}
-	if o.waiting.len() >= o.p.MaxWaiting {
+	if o.waiting.len()-o.dialing >= o.p.MaxWaiting {
 		x.OpenFailed(o.p.queueFull())
 		return
 	}

@@ -16,14 +16,24 @@ const sweepEvery = 5 * time.Second
 // expiryMargin is how long before its certificate's end a hop is drained.
 const expiryMargin = time.Minute
 
+// maxDials is how many connections a pool makes at once: enough for two thousand
+// requests that come together, and no herd of handshakes for one endpoint.
+const maxDials = 8
+
+// expectedStreams is how many streams a connection is expected to take while no
+// peer has said: what our own offer (R4.1).
+const expectedStreams = 250
+
 // H2Pool keeps HTTP/2 connections to one endpoint and identity (R5.3): one as
-// long as it has room for streams, more when the peer's limit is reached (R4.4).
+// long as it has room for streams, more when the peer's limit is reached (R4.4),
+// as many at once as those who wait need.
 type H2Pool struct {
 	p       *Params
 	remote  Remote
 	conns   []h2Entry
 	waiting queue
 	dialing int
+	streams int // that a new connection is expected to take
 	closed  bool
 	timer   loop.Timer
 	timed   bool
@@ -31,12 +41,13 @@ type H2Pool struct {
 
 type h2Entry struct {
 	k      *exchange.H2Client
+	made   mono.Time
 	retire mono.Time // 0: never
 }
 
 // NewH2Pool returns an empty pool.
 func NewH2Pool(p *Params, r Remote) *H2Pool {
-	return &H2Pool{p: p, remote: r, waiting: queue{count: p.Queues}}
+	return &H2Pool{p: p, remote: r, waiting: queue{count: p.Queues}, streams: expectedStreams}
 }
 
 // Open finds x a stream, or has it wait for a connection.
@@ -49,7 +60,7 @@ func (o *H2Pool) Open(x *exchange.Exchange) {
 			}
 		}
 	}
-	if o.waiting.len() >= o.p.MaxWaiting {
+	if o.waiting.len()-o.coming() >= o.p.MaxWaiting {
 		x.OpenFailed(o.p.queueFull())
 		return
 	}
@@ -57,9 +68,26 @@ func (o *H2Pool) Open(x *exchange.Exchange) {
 	o.grow()
 }
 
-// grow dials when exchanges wait and no connection is on its way for them.
+// coming is for how many of those who wait there will soon be room: on connections
+// that are being made, and on new ones whose peer has not said its limit yet.
+func (o *H2Pool) coming() int {
+	n := o.dialing * o.streams
+	now := o.p.Env.Wire.Now()
+	for i := range o.conns {
+		e := &o.conns[i]
+		if _, known := e.k.Limit(); !known && now.Sub(e.made) < o.p.Connect {
+			n += max(o.streams-e.k.Streams(), 0)
+		}
+	}
+	return n
+}
+
+// grow dials while exchanges wait for whom no room is on its way.
 func (o *H2Pool) grow() {
-	if o.waiting.len() > 0 && o.dialing == 0 && len(o.conns) < o.p.MaxConns {
+	if o.waiting.len() == 0 {
+		return
+	}
+	for o.dialing < maxDials && len(o.conns)+o.dialing < o.p.MaxConns && o.waiting.len() > o.coming() {
 		o.dialing++
 		dial(o.p, &o.remote, quiet{}, o.dialed)
 	}
@@ -76,12 +104,12 @@ func (o *H2Pool) Conns() int { return len(o.conns) }
 
 func (o *H2Pool) dialed(c *wire.Conn, err error) {
 	o.dialing--
-	if err != nil {
-		o.waiting.failAll(err)
+	if err != nil { // the others may still find room on another that is being made
+		o.waiting.fail(o.waiting.len()-o.coming(), err)
 		return
 	}
 	k := exchange.NewH2Client(o.p.Client, o.p.H2, o, c)
-	o.conns = append(o.conns, h2Entry{k: k, retire: o.retireAt(c)})
+	o.conns = append(o.conns, h2Entry{k: k, made: o.p.Env.Wire.Now(), retire: o.retireAt(c)})
 	o.arm()
 	o.serve(k)
 	if o.closed {
@@ -117,6 +145,9 @@ func (o *H2Pool) serve(k *exchange.H2Client) {
 
 // Room implements exchange.H2Owner.
 func (o *H2Pool) Room(k *exchange.H2Client) {
+	if n, known := k.Limit(); known {
+		o.streams = max(n, 1)
+	}
 	if o.waiting.len() > 0 {
 		o.serve(k)
 	}
@@ -160,5 +191,6 @@ func (o *H2Pool) Expired(*loop.Timer, uint8) {
 			e.k.Retire() // takes itself out through Gone
 		}
 	}
+	o.grow() // a peer may never say its limit
 	o.arm()
 }

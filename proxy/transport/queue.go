@@ -6,6 +6,7 @@ package transport
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/tulle-mesh/tulle/proxy/exchange"
@@ -25,7 +26,8 @@ type Params struct {
 	MaxAge time.Duration
 	// UserTimeout is TCP_USER_TIMEOUT of HTTP/2 hops (R1.1).
 	UserTimeout time.Duration
-	// MaxConns bounds the connections of a pool, MaxWaiting its queue.
+	// MaxConns bounds the connections of a pool, MaxWaiting those in its queue for
+	// whom no connection is on its way.
 	MaxConns, MaxWaiting int
 	// Queues counts who waits in all pools.
 	Queues *Queues
@@ -58,7 +60,7 @@ func (p *Params) queueFull() exchange.Failure {
 	p.Queues.Full++
 	return exchange.Failure{
 		Code: h2.ErrCodeRefusedStream, Unprocessed: true, Status: 503,
-		Reason: "too many requests wait for a connection",
+		Reason: "more than " + strconv.Itoa(p.MaxWaiting) + " requests wait for a connection",
 	}
 }
 
@@ -99,9 +101,10 @@ func (q *queue) remove(x *exchange.Exchange) {
 	}
 }
 
-// failAll tells all who wait that there is no connection.
-func (q *queue) failAll(err error) {
-	for n := q.len(); n > 0 && q.len() > 0; n-- {
+// fail tells the n who have waited longest that there is no connection. Each may
+// come back at once.
+func (q *queue) fail(n int, err error) {
+	for ; n > 0 && q.len() > 0; n-- {
 		x := q.pop()
 		x.OpenFailed(connectFailure(err))
 	}

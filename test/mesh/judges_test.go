@@ -135,17 +135,17 @@ func (j *judges) h2spec(t *testing.T) {
 
 // load has h2load open many streams.
 func (j *judges) load(t *testing.T) {
-	// 1,000 at once: more than TULLE_MAX_WAITING (1,024) that come before there are connections for them
-	// are answered with 503, as docs/proxy.md says. The last is such a one: nothing may go wrong but that.
+	// The last begins 5,000 at once: of these more than TULLE_MAX_WAITING (1,024) beside those whom connections
+	// are being made for are answered with 503, as docs/proxy.md says. Nothing may go wrong but that.
 	for i, args := range [][]string{
 		{"-n", "10000", "-c", "4", "-m", "250"}, {"-n", "10000", "-c", "500", "-m", "2"}, {"--h1", "-n", "5000", "-c", "200"},
-		{"-n", "2000", "-c", "4", "-m", "250", "-w", "16", "-W", "16"}, {"-n", "5000", "-c", "500", "-m", "10"},
+		{"-n", "2500", "-c", "50", "-m", "50"}, {"-n", "2000", "-c", "4", "-m", "250", "-w", "16", "-W", "16"}, {"-n", "5000", "-c", "500", "-m", "10"},
 	} {
 		for _, at := range []string{j.victim, j.inbound} {
 			out := tool(t, "h2load", append(args, "http://"+at+"/x")...)
 			want := args[slices.Index(args, "-n")+1]
 			right := strings.Contains(out, want+" succeeded, 0 failed, 0 errored, 0 timeout")
-			if i == 4 {
+			if i == 5 {
 				right = strings.Contains(out, want+" done") && strings.Contains(out, " 0 errored, 0 timeout") && strings.Contains(out, " 0 4xx")
 			}
 			if !right {
