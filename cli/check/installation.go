@@ -115,10 +115,16 @@ func objects(ctx context.Context, e *env) Finding {
 		return unknown(err)
 	}
 	var problems []string
+	try := tries{upgrade}
 	for _, m := range missing {
 		problems = append(problems, m+" does not exist")
+		for _, name := range mesh.Deployments() {
+			if strings.HasPrefix(m, "serviceaccount/"+name+" ") { // pods' tokens name the account that is gone, by its UID
+				try.add("kubectl -n " + e.Tulle + " rollout restart deploy/" + name)
+			}
+		}
 	}
-	return failures(problems, "")
+	return failures(problems, "").trying(try.String())
 }
 
 func controlPlane(ctx context.Context, e *env) Finding {
@@ -180,6 +186,8 @@ func unready(d *appsv1.Deployment) string {
 		return fmt.Sprintf("deployment %s/%s has %d of %d pods ready", d.Namespace, d.Name, d.Status.ReadyReplicas, want)
 	case d.Status.UpdatedReplicas < want:
 		return fmt.Sprintf("deployment %s/%s is being updated: %d of %d pods are new", d.Namespace, d.Name, d.Status.UpdatedReplicas, want)
+	case d.Status.Replicas > d.Status.UpdatedReplicas: // the new ones are there and not ready: those before stay
+		return fmt.Sprintf("deployment %s/%s is being updated: %d of its pods are old", d.Namespace, d.Name, d.Status.Replicas-d.Status.UpdatedReplicas)
 	}
 	return ""
 }

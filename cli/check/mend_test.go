@@ -74,10 +74,14 @@ func TestTheHintIsForWhatWasFound(t *testing.T) {
 		{"config", "none", func(w *world) { w.remove("ConfigMap", "tulle", mesh.Config) }, "does not exist", "tulle install | kubectl apply -f -, with the flags"},
 		{"config", "values", config(mesh.ConfigKey, "proxy: {logLevel: loud}"), "logLevel", "tulle upgrade | kubectl apply -f -; where that refuses a value: tulle upgrade --reset-values"},
 		{"config", "wishes", config("wishes.yaml", "profiles: {"), "wishes.yaml", "tulle upgrade --reset-values | kubectl apply -f -"},
+		{"objects", "an account", func(w *world) { w.remove("ServiceAccount", "tulle", mesh.Identity) }, "serviceaccount/tulle-identity in tulle does not exist", "tulle upgrade | kubectl apply -f -; kubectl -n tulle rollout restart deploy/tulle-identity"},
 		{"control-plane", "scaled to 0", scaledTo0(mesh.Destination), "is scaled to 0", "tulle upgrade | kubectl apply -f -"},
 		{"control-plane", "missing", func(w *world) { w.remove("Deployment", "tulle", mesh.Destination) }, "does not exist", "tulle upgrade | kubectl apply -f -"},
 		{"control-plane", "not ready", crashes, "pod tulle/tulle-identity-1 is not ready", "kubectl -n tulle logs tulle-identity-1"},
 		{"control-plane", "two things", all(crashes, scaledTo0(mesh.Injector)), "is scaled to 0", "kubectl -n tulle logs tulle-identity-1; tulle upgrade | kubectl apply -f -"},
+		{"control-plane", "an update that does not come to its end", func(w *world) {
+			w.set("Deployment", "tulle", mesh.Identity, int64(2), "status", "replicas")
+		}, "deployment tulle/tulle-identity is being updated: 1 of its pods are old", "kubectl -n tulle"},
 		{"control-plane", "no room", noPods(`pods "x" is forbidden: exceeded quota: q`), "its pods are not created: pods \"x\" is forbidden", "raise the quota that is named"},
 		{"control-plane", "not admitted", noPods("violates PodSecurity"), "its pods are not created: violates", "kubectl -n tulle describe deployment tulle-identity"},
 		{"services", "a key of somebody else's", selector, "service tulle/tulle-injector selects pods by app.kubernetes.io/component=injector,app.kubernetes.io/name=nobody,", "kubectl apply --server-side --force-conflicts"},
