@@ -30,7 +30,7 @@ func TestLongControlPlaneGone(t *testing.T) {
 
 func controlPlaneGone(t *testing.T, d time.Duration) {
 	e := setup(t)
-	e.configure("identity.leafLifetime="+(3*d/2).String(), "injector.failurePolicy=Fail", "clusterNetworks="+e.networks())
+	e.configure("identity.leafLifetime="+(3*d/2).String(), "injector.failurePolicy=Fail")
 	o := e.outage()
 	end := o.end(d)
 	o.during("destination ends", func() { o.away("tulle-destination") })
@@ -79,28 +79,6 @@ func (e *env) configure(values ...string) {
 			e.t.Errorf("the mesh's own values: %v", err)
 		}
 	})
-}
-
-// networks are those of pods and Services, as a value of the chart.
-func (e *env) networks() string {
-	e.t.Helper()
-	var all []string
-	for _, object := range []string{"service/kubernetes", "service/kube-dns"} {
-		namespace := map[string]string{"service/kubernetes": "default", "service/kube-dns": "kube-system"}[object]
-		in := e.in(e.t, namespace)
-		all = append(all, in.field(object, "{.spec.clusterIP}"))
-	}
-	for _, ip := range e.in(e.t, "kube-system").pods("k8s-app=kube-dns") {
-		all[1] = ip
-	}
-	for i, ip := range all {
-		p, err := netip.MustParseAddr(ip).Prefix(16)
-		if err != nil {
-			e.t.Fatal(err)
-		}
-		all[i] = p.String()
-	}
-	return "{" + strings.Join(all, ",") + "}"
 }
 
 // outage is traffic of which the control plane takes leave.
