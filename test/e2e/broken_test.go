@@ -228,5 +228,5 @@ func (e *env) definitionsMissing(tr *transcript) {
 	tr.add("to upgrade without it", "tulle upgrade", e.runTulle("", "upgrade"))
 	tr.add("to install without it, elsewhere", "tulle install -L other", e.runTulle("", "install", "-L", "other"))
 	e.applyNamed(e.mustTulle("upgrade", "--crds"))
-	e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	e.established()
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -30,7 +29,7 @@ func TestCheckOnARealCluster(t *testing.T) {
 	tr.add("installing over it", "tulle install", e.runTulle("", "install"))
 
 	e.applyNamed(e.mustTulle("upgrade", "--crds"))
-	e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	e.established()
 	e.applyNamed(e.mustTulle("upgrade"))
 	e.mustTulle("check", "--wait", "90s")
 	tr.add("healthy", "tulle check", e.runTulle("", "check", "--wait", "0"))
@@ -42,68 +41,6 @@ func TestCheckOnARealCluster(t *testing.T) {
 	mend()
 	tr.end()
 	e.mustTulle("check", "--wait", "90s")
-}
-
-// TestEachBreakIsNamed breaks one thing at a time of a control plane that runs; tulle check names it, and what mends it does.
-func TestEachBreakIsNamed(t *testing.T) {
-	long(t)
-	e := setup(t)
-	e.mesh()
-	upgrade := func(e, _ *env) { e.applyNamed(e.mustTulle("upgrade")) }
-	for _, c := range []struct {
-		name          string
-		breaks, mends func(e, control *env)
-		check, wants  string
-	}{
-		{"the webhook's CA is another's", foreignCA, upgrade, "webhook-certificate", "the CA bundle does not verify the injector's certificate"},
-		{"the webhook's Service leads nowhere", func(_, control *env) {
-			control.kubectl("patch", "service/tulle-injector", "--patch", `{"spec":{"selector":{"app.kubernetes.io/name":"nobody"}}}`)
-		}, upgrade, "services", "service tulle/tulle-injector has no ready endpoint"},
-		{"a Deployment has no pods", func(_, control *env) {
-			control.kubectl("scale", "deployment/tulle-destination", "--replicas=0")
-		}, upgrade, "control-plane", "deployment tulle/tulle-destination is scaled to 0"},
-		{"a Secret is damaged", damagedSecret, func(e, control *env) {
-			control.kubectl("delete", "secret/tulle-identity-issuer") // the root signs another
-			upgrade(e, control)
-		}, "issuer", "Secret tulle/tulle-identity-issuer: tls.crt: holds no certificate"},
-		{"an account is gone", func(_, control *env) {
-			control.kubectl("delete", "serviceaccount/tulle-destination")
-		}, upgrade, "objects", "serviceaccount/tulle-destination in tulle does not exist"},
-		{"a pod came before the wish for a proxy", func(e, _ *env) {
-			e.apply(cutOff)
-			e.kubectl("annotate", "namespace", e.namespace, "tulle.dev/inject=enabled")
-		}, func(e, _ *env) {
-			e.kubectl("annotate", "namespace", e.namespace, "tulle.dev/inject-")
-		}, "unmeshed", "/cut-off: created before a proxy was asked for"},
-	} {
-		if !t.Run(c.name, func(t *testing.T) {
-			e, control := e.in(t, e.namespace), e.in(t, "tulle")
-			c.breaks(e, control)
-			e.until(func(context.Context) error { return e.says(c.check, c.wants) })
-			c.mends(e, control)
-			e.mustTulle("check", "--wait", "90s")
-			if f := e.checked(c.check)[c.check]; f.Result != "ok" && f.Result != "skipped" {
-				t.Errorf("%s after it was mended: %v", c.check, f.Problems)
-			}
-		}) {
-			break // the control plane is not what it was
-		}
-	}
-}
-
-// foreignCA writes another authority into the webhook; without the right to, the injector cannot mend it.
-func foreignCA(e, control *env) {
-	e.kubectl("delete", "clusterrolebinding/tulle-injector")
-	other := base64.StdEncoding.EncodeToString([]byte(control.field("configmap/kube-root-ca.crt", `{.data.ca\.crt}`)))
-	e.kubectl("patch", "mutatingwebhookconfiguration/tulle-injector", "--type=json", "--patch",
-		fmt.Sprintf(`[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":%q}]`, other))
-}
-
-// damagedSecret writes nonsense into the issuer while nobody restores it.
-func damagedSecret(e, control *env) {
-	control.kubectl("scale", "deployment/tulle-identity", "--replicas=0")
-	e.gone(control, "app.kubernetes.io/component=identity")
-	control.kubectl("patch", "secret/tulle-identity-issuer", "--patch", `{"data":{"tls.crt":"bm9uc2Vuc2U="}}`)
 }
 
 // says is nil when a check finds what is wanted, and says what to do.
@@ -149,7 +86,7 @@ spec: {terminationGracePeriodSeconds: 0, containers: [{name: app, image: "tulle.
 		e.kubectl("delete", "pod/odd")
 		e.kubectl("label", "namespace", e.namespace, "tulle.dev/inject-", "pod-security.kubernetes.io/enforce-")
 		e.applyNamed(e.mustTulle("install", "--crds"))
-		e.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+		e.established()
 		e.applyNamed(e.mustTulle("upgrade"))
 	}
 }

@@ -112,10 +112,16 @@ func (e *env) networkPolicies() finding {
 // checked makes some checks, by their names; none: all.
 func (e *env) checked(only ...string) map[string]finding {
 	e.t.Helper()
-	args := []string{"check", "--wait", "0", "-o", "json"}
-	if len(only) > 0 {
-		args = append(args, "--only", strings.Join(only, ","))
+	if len(only) == 0 {
+		return e.checkedWith()
 	}
+	return e.checkedWith("--only", strings.Join(only, ","))
+}
+
+// checkedWith makes the checks of tulle check with flags.
+func (e *env) checkedWith(flags ...string) map[string]finding {
+	e.t.Helper()
+	args := append([]string{"check", "--wait", "0", "-o", "json"}, flags...)
 	s := e.runTulle("", args...)
 	var report struct {
 		Groups []struct{ Checks []finding }
