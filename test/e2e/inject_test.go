@@ -51,33 +51,32 @@ func (e *env) allMeshed(ctx context.Context, want bool) error {
 	return err
 }
 
-const pair = `
+// deploymentYAML is one pod on a node, labelled app: name.
+func deploymentYAML(name, node, container string) string {
+	return strings.NewReplacer("NAME", name, "NODE", node, "CONTAINER", container).Replace(`
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: server}
+metadata: {name: NAME}
 spec:
-  selector: {matchLabels: {app: server}}
+  selector: {matchLabels: {app: NAME}}
   template:
-    metadata: {labels: {app: server}}
-    spec:
-      nodeName: n2
-      terminationGracePeriodSeconds: 1
-      containers: [{name: server, image: "tulle.test/tools:1", args: [serve, ":8080"], readinessProbe: {periodSeconds: 1, httpGet: {path: /, port: 8080}}}]
+    metadata: {labels: {app: NAME}}
+    spec: {nodeName: NODE, terminationGracePeriodSeconds: 1, containers: [CONTAINER]}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: client}
-spec:
-  selector: {matchLabels: {app: client}}
-  template:
-    metadata: {labels: {app: client}}
-    spec:
-      nodeName: n1
-      terminationGracePeriodSeconds: 1
-      containers: [{name: client, image: "tulle.test/tools:1", args: [sleep]}]
----
+`)
+}
+
+// serviceYAML is in front of the pods that are labelled app: name.
+func serviceYAML(name string) string {
+	return strings.ReplaceAll(`
 apiVersion: v1
 kind: Service
-metadata: {name: server}
-spec: {selector: {app: server}, ports: [{port: 80, targetPort: 8080}]}
-`
+metadata: {name: NAME}
+spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: 8080}]}
+---
+`, "NAME", name)
+}
+
+// pair is a server on one node and a client on the other.
+var pair = deploymentYAML("server", "n2", `{name: server, image: "tulle.test/tools:1", args: [serve, ":8080"], readinessProbe: {periodSeconds: 1, httpGet: {path: /, port: 8080}}}`) +
+	deploymentYAML("client", "n1", `{name: client, image: "tulle.test/tools:1", args: [sleep]}`) + serviceYAML("server")

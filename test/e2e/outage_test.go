@@ -434,10 +434,14 @@ func (o *outage) noOtherRestarts() {
 // outageYAML is what there is besides the traffic, each twice.
 func outageYAML() string {
 	var all strings.Builder
-	for yaml, names := range map[string][]string{victimYAML: {"victim-1", "victim-2"}, askerYAML: {"asker", "cut-off"}, quietYAML: {"idle", "stranger"}} {
-		for _, name := range names {
-			all.WriteString(strings.ReplaceAll(yaml, "NAME", name))
-		}
+	for _, name := range []string{"victim-1", "victim-2"} {
+		all.WriteString(strings.ReplaceAll(victimYAML, "NAME", name))
+	}
+	for _, name := range []string{"asker", "cut-off"} {
+		all.WriteString(deploymentYAML(name, "n1", `{name: asker, image: "tulle.test/tools:1", args: [sleep]}`))
+	}
+	for _, name := range []string{"idle", "stranger"} {
+		all.WriteString(deploymentYAML(name, "n2", `{name: server, image: "tulle.test/tools:1", args: [serve, ":8080"]}`) + serviceYAML(name))
 	}
 	return all.String() + "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: other}\n"
 }
@@ -447,35 +451,6 @@ apiVersion: v1
 kind: Pod
 metadata: {name: NAME, labels: {app: gracefully, load: victim}}
 spec: {nodeName: n2, terminationGracePeriodSeconds: 0, containers: [{name: server, image: "tulle.test/load:1", args: [serve, gracefully], readinessProbe: {periodSeconds: 1, httpGet: {path: /, port: 8080}}}]}
----
-`
-
-const askerYAML = `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME}
-spec:
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec: {nodeName: n1, terminationGracePeriodSeconds: 1, containers: [{name: asker, image: "tulle.test/tools:1", args: [sleep]}]}
----
-`
-
-const quietYAML = `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME}
-spec:
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec: {nodeName: n2, terminationGracePeriodSeconds: 1, containers: [{name: server, image: "tulle.test/tools:1", args: [serve, ":8080"]}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: NAME}
-spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: 8080}]}
 ---
 `
 
