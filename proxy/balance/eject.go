@@ -17,21 +17,39 @@ const (
 )
 
 // floor is how many endpoints stay in service whatever they do: when that many fail, the cause is
-// hardly theirs alone, and taking them out would only turn some failures into all.
-func (b *Balancer) floor() int { return max(1, (len(b.index)*b.cfg.FloorPercent+99)/100) }
+// hardly theirs alone, and taking them out would only turn some failures into all. Those that nobody
+// reaches do not count while another one works: it takes no less load for their sake, and each
+// request that tries them waits for a connection in vain.
+func (b *Balancer) floor() int {
+	n, works := len(b.index), false
+	b.Each(func(e *Endpoint) {
+		switch {
+		case e.br.Unreachable():
+			n--
+		case e.room != out && e.rate.good > 0 && e.br.Failures() == 0:
+			works = true
+		}
+	})
+	if !works {
+		n = len(b.index)
+	}
+	return max(1, (n*b.cfg.FloorPercent+99)/100)
+}
 
 func (b *Balancer) inService() int { return len(b.index) - len(b.rooms[out].all) }
 
 // eject takes e out of service, unless the floor keeps it.
 func (b *Balancer) eject(e *Endpoint, now mono.Time) {
-	if b.inService()-1 < b.floor() {
+	floor := b.floor()
+	if b.inService()-1 < floor {
 		b.stats.Kept++
+		b.keepFloor(now) // the last one that worked may have made it larger
 		return
 	}
 	d := b.backoff(e.br.Round(now.Add(-healthyFor)))
 	if b.share == nil {
 		e.br.Open(now.Add(d))
-	} else if !b.share.Eject(e.br, now.Add(d), len(b.index)-b.floor()) {
+	} else if !b.share.Eject(e.br, now.Add(d), len(b.index)-floor) {
 		b.stats.Kept++
 		return
 	}

@@ -151,7 +151,7 @@ func (e *Endpoint) fail(o Outcome, elapsed float64, now mono.Time) {
 		e.resting = max(e.resting, now.Add(min(o.RetryAfter, restMost)))
 	}
 	e.cause = o.Cause
-	row := e.br.Fail()
+	row := e.br.Fail(o.Cause == CauseConnect || o.Cause == CauseIdentity)
 	low := e.rate.count(false, now)
 	if e.room != out && b.cfg.Failures > 0 && (row >= uint32(b.cfg.Failures) || low) {
 		b.eject(e, now)

@@ -80,6 +80,7 @@ type server struct {
 	latency time.Duration
 	workers int
 	fail    float64
+	gone    bool // nobody answers: a connection takes its limit, and fails
 	weight  uint32
 	zones   string
 }
@@ -178,6 +179,10 @@ func readServer(w []string) (*server, error) {
 	sv.latency = d
 	for _, o := range w[2:] {
 		k, v, _ := strings.Cut(o, "=")
+		if o == "gone" {
+			sv.gone, sv.fail = true, 1
+			continue
+		}
 		x, _ := strconv.ParseFloat(v, 64)
 		switch k {
 		case "workers":
@@ -348,15 +353,18 @@ func (w *world) request(now mono.Time) {
 	}
 	failed := r.fail > 0 && w.rng.Float64() < r.fail
 	w.log = append(w.log, request{now, e.Pod, failed})
-	d := r.latency
+	d, cause := r.latency, balance.CauseStatus
 	if failed {
 		d = time.Millisecond
 	}
 	work := time.Duration(float64(d) * (0.7 + 0.3*w.rng.ExpFloat64()))
+	if r.gone {
+		work, cause = time.Second, balance.CauseConnect
+	}
 	begin := func(now mono.Time) {
 		w.after(now, work, func(now mono.Time) {
 			if failed {
-				f.Done(now, balance.Failure(balance.CauseStatus, 0))
+				f.Done(now, balance.Failure(cause, 0))
 			} else {
 				f.FirstData(now)
 				f.Done(now, balance.Outcome{})

@@ -14,10 +14,16 @@ type Breaker struct {
 	rounds atomic.Uint32 // ejections that were not followed by a healthy spell
 	until  atomic.Int64  // mono.Time at which the next probe is due; 0: in service
 	back   atomic.Int64  // mono.Time of the last readmission
+	lost   atomic.Bool   // the last failure was that nobody, or somebody else, was there
 }
 
 // Fail counts one failure more and returns how many there were in a row.
-func (b *Breaker) Fail() uint32 { return b.failed.Add(1) }
+func (b *Breaker) Fail(unreachable bool) uint32 {
+	if b.lost.Load() != unreachable {
+		b.lost.Store(unreachable)
+	}
+	return b.failed.Add(1)
+}
 
 // Succeed ends a row of failures.
 func (b *Breaker) Succeed() {
@@ -25,6 +31,9 @@ func (b *Breaker) Succeed() {
 		b.failed.Store(0)
 	}
 }
+
+// Unreachable reports whether the present row ends with a failure to reach the endpoint.
+func (b *Breaker) Unreachable() bool { return b.failed.Load() != 0 && b.lost.Load() }
 
 // Failures is the length of the present row.
 func (b *Breaker) Failures() uint32 { return b.failed.Load() }

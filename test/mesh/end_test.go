@@ -126,7 +126,7 @@ func noResponse(t *testing.T, w *world) {
 		ok(t, err)
 		resp.Body.Close()
 		why := resp.Header.Values("tulle-proxy-error")
-		if resp.StatusCode != 502 || len(why) != 1 || !strings.Contains(why[0], "inbound application") {
+		if resp.StatusCode != http.StatusBadGateway || len(why) != 1 || !strings.Contains(why[0], "inbound application") {
 			t.Errorf("%s, %s, because of %q", resp.Proto, resp.Status, why)
 		}
 	}
