@@ -254,7 +254,9 @@ func services(ctx context.Context, e *env) Finding {
 		}
 		if ready == 0 {
 			problems = append(problems, fmt.Sprintf("service %s/%s has no ready endpoint", e.Tulle, name))
-			try.add(e.instead(ctx, name))
+			if e.off(ctx, name) != "" {
+				try.add(upgrade)
+			}
 		}
 	}
 	return failures(problems, "").trying(try.String())

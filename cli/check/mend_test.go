@@ -86,7 +86,7 @@ func TestTheHintIsForWhatWasFound(t *testing.T) {
 		{"control-plane", "not admitted", noPods("violates PodSecurity"), "its pods are not created: violates", "kubectl -n tulle describe deployment tulle-identity"},
 		{"services", "a key of somebody else's", selector, "service tulle/tulle-injector selects pods by app.kubernetes.io/component=injector,app.kubernetes.io/name=nobody,", "kubectl apply --server-side --force-conflicts"},
 		{"services", "none", func(w *world) { w.remove("Service", "tulle", mesh.Identity) }, "service tulle/tulle-identity does not exist", "tulle upgrade | kubectl apply -f -"},
-		{"services", "no pods", scaledTo0(mesh.Identity), "service tulle/tulle-identity has no ready endpoint", identityIsOff},
+		{"services", "no pods", scaledTo0(mesh.Identity), "service tulle/tulle-identity has no ready endpoint", "tulle upgrade | kubectl apply -f -"},
 		{"services", "no endpoint", func(w *world) { w.remove("EndpointSlice", "tulle", mesh.Identity+"-x") }, "has no ready endpoint", "kubectl -n tulle get endpointslices"},
 		{"root", "damaged, and nobody looks after it", all(garbage(mesh.RootSecret), scaledTo0(mesh.Identity)), "holds no certificate", identityIsOff},
 		{"issuer", "damaged", garbage(mesh.IssuerSecret), "holds no certificate", "kubectl -n tulle logs deploy/tulle-identity"},
