@@ -35,7 +35,7 @@ func disabledRules() []disabled {
 		{"R5.2", "proxy/mtls/verify.go", "if !e.Any && got != e.Want {", "if false {", here, "TestRogueServersAreRefused/process"},
 		{"R5.4", "proxy/tunnel/tunnel.go", "e.other.c.Abort()\n\te.t.done(err)", "e.other.c.Close()\n\te.t.done(err)", here, "TestMeshInOneProcess/ends/tcp_reset_by_client"},
 		{"R5.5", "proxy/hop/hop.go", "if !Reserved(f[i].Name) {", "if len(f) > 0 {", here, "TestMeshInOneProcess/heads/removed"},
-		{"R6.4", "proxy/balance/eject.go", "return max(1, (len(b.index)*b.cfg.FloorPercent+99)/100)", "return 0", "./proxy/balance", "TestDecisions"},
+		{"R6.4", "proxy/balance/eject.go", "return max(1, (n*b.cfg.FloorPercent+99)/100)", "return 0", "./proxy/balance", "TestDecisions"},
 		{"R7.1", "proxy/receive.go", "Unprocessed: true})", "Unprocessed: false})", "./proxy", "TestAProxyWithoutAPolicyIsPassedBy"},
 		{"R7.3", "proxy/budget/budget.go", "c.Start = 10\n", "c.Start = 1000\n", "./proxy/budget", "TestABudgetStartsWithTen"},
 		{"R8.4", "proxy/target.go", "f.Status = 404", "f.Status = 503", "./proxy", "TestANameThatNobodyHas"},

@@ -48,7 +48,7 @@ var bugs = []bug{
 	},
 	{
 		"an ejected last endpoint", "proxy/balance/eject.go",
-		"return max(1, (len(b.index)*b.cfg.FloorPercent+99)/100)", "return 0",
+		"return max(1, (n*b.cfg.FloorPercent+99)/100)", "return 0",
 	},
 	{
 		"a reset swallowed", "proxy/tunnel/tunnel.go",
