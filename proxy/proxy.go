@@ -193,11 +193,14 @@ func (p *Proxy) shutdown() {
 // and so does outbound.
 func (p *Proxy) Drain() {
 	p.ending.Store(true)
-	p.each(func(s *shard) { s.drain() })
+	p.each(func(s *shard) {
+		s.leaveUntil = s.now().Add(leaveTime)
+		s.drain()
+	})
 }
 
 // MayExit reports whether the proxy may exit so long after Drain while so many
-// requests and tunnels go on.
+// things go on (AskBusy).
 func (p *Proxy) MayExit(after time.Duration, busy int) bool {
 	t := &p.cfg.Timeouts
 	return after >= t.Drain || after >= t.LameDuck && busy == 0
@@ -210,8 +213,8 @@ func (p *Proxy) busy() int {
 	return <-n
 }
 
-// AskBusy has done called with the number of requests and tunnels that go on, by
-// the last worker that answers.
+// AskBusy has done called with the number of requests and tunnels that go on, and
+// of peers that have yet to hear of Drain, by the last worker that answers.
 func (p *Proxy) AskBusy(done func(n int)) {
 	var left, sum atomic.Int64
 	left.Store(int64(len(p.shards)))

@@ -49,6 +49,7 @@ type shard struct {
 	inbound    *mesh.InboundPolicy
 	audits     []*audit // in order; digests that are being compared
 	draining   bool
+	leaveUntil mono.Time  // until when peers that have not left keep the process, 0 before SIGTERM
 	peerAt     mono.Time  // when a peer last came, or could have since the start
 	sources    sources    // clients of the network
 	downSince  mono.Time  // when the stream to discovery ended, 0 while it is up
@@ -221,8 +222,23 @@ func (s *shard) drain() {
 	}
 }
 
-// busy is what is still going on: requests and tunnels.
-func (s *shard) busy() int { return s.env.InFlight + s.tunnels }
+// leaveTime is how long connections over HTTP/2 may take to end at SIGTERM: longer than between the two GOAWAYs. A peer that
+// has not heard the first sends on, and what it sends to a process that has exited is lost.
+const leaveTime = 1500 * time.Millisecond
+
+// busy is what is still going on: requests and tunnels, and for a while peers that have not left.
+func (s *shard) busy() int {
+	n := s.env.InFlight + s.tunnels
+	if s.now() >= s.leaveUntil {
+		return n
+	}
+	for i := range s.inbounds.All() {
+		if i.h2 != nil {
+			n++
+		}
+	}
+	return n
+}
 
 // refuse says whether a new request is to be shed, and counts it.
 func (s *shard) refuse() (exchange.Answer, bool) {
