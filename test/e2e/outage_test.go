@@ -38,8 +38,10 @@ func controlPlaneGone(t *testing.T, d time.Duration) {
 	o.during("identity and injector end", func() { o.away("tulle-identity", "tulle-injector") })
 	o.during("the address goes to one without a mesh", func() { o.reuse("victim-2", usurperPlain) })
 	o.during("servers 4, 2", func() {
+		begun := time.Now()
 		o.kubectl("scale", "deployment/gracefully", "--replicas=2")
 		o.settled()
+		o.ended = step{"applications that nobody announced", begun, time.Now()}
 	})
 	o.during("more servers are wanted", o.wantMore)
 	o.during("proxies are killed", o.killProxies)
@@ -89,6 +91,8 @@ type outage struct {
 	before map[string]standing // by pod
 	// kills are the moments in which something was killed: what was on its way there may fail.
 	kills []step
+	// ended is when applications ended of their own accord.
+	ended step
 	// killed are the pods whose proxies were.
 	killed map[string]bool
 }
@@ -393,6 +397,12 @@ func (o *outage) verdict() {
 			if r.left.Before(k.end) && r.left.Add(r.took).After(k.begun) {
 				cause = k.name
 			}
+		}
+		// Nobody tells the proxy that its application is about to close its connections (R11.2), nor whether it has done
+		// what was on its way on one of them: there is no second attempt (R7.2), as without a mesh.
+		const closed = "502 Bad Gateway: inbound application "
+		if strings.Contains(r.failure, closed) && r.left.After(o.ended.begun) && r.left.Before(o.ended.end) {
+			cause = o.ended.name
 		}
 		if cause == "" {
 			others = append(others, r)
