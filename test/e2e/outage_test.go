@@ -400,7 +400,7 @@ func (o *outage) verdict() {
 		}
 		// Nobody tells the proxy that its application is about to close its connections (R11.2), nor whether it has done
 		// what was on its way on one of them: there is no second attempt (R7.2), as without a mesh.
-		const closed = "502 Bad Gateway: inbound application "
+		const closed = "inbound application "
 		if strings.Contains(r.failure, closed) && r.left.After(o.ended.begun) && r.left.Before(o.ended.end) {
 			cause = o.ended.name
 		}
