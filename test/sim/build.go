@@ -129,7 +129,7 @@ func (s *Sim) build() {
 		v.idleClose = s.o.idleClose
 		s.servers = append(s.servers, v)
 		v.listen()
-		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
+		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls, BufferBytes: s.o.budget}
 		if s.o.explicit {
 			for _, p := range ports {
 				cfg.InboundPorts = append(cfg.InboundPorts, proxy.InboundPort{
@@ -156,7 +156,7 @@ func (s *Sim) build() {
 		c := &client{index: i}
 		c.half = half{s: s, name: fmt.Sprintf("c%d", i), host: s.W.Host(netip.AddrFrom4([4]byte{10, 2, 0, byte(i + 1)})), id: identity("client", i)}
 		s.clients = append(s.clients, c)
-		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls}
+		cfg := proxy.Config{Timeouts: t, DisableTLS: !s.o.tls, BufferBytes: s.o.budget}
 		if s.o.explicit {
 			for _, svc := range s.services {
 				for _, p := range ports {

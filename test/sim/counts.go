@@ -109,7 +109,7 @@ func (s *Sim) numbers() {
 // undisturbed reports whether every call went as planned, at the first attempt.
 func (s *Sim) undisturbed() bool {
 	for _, c := range s.calls {
-		if !c.r.Plain() || s.Kinds.Has(KindRude) {
+		if !c.r.Plain() || s.Kinds.Has(KindRude) || s.o.budget > 0 {
 			return false
 		}
 	}

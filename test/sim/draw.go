@@ -56,6 +56,7 @@ const (
 	KindRude
 	KindUnwanted
 	KindEnd
+	KindHog
 	NumKinds
 )
 
@@ -66,6 +67,7 @@ var kindNames = [NumKinds]string{
 	"trailers", "large body", "two workers", "client outside the mesh",
 	"denial", "weighted route", "100-continue", "reserved fields",
 	"time limits", "grpc deadline", "early close", "connect over http/2", "odd habits", "rude client", "unwanted uploads", "proxy ended",
+	"clients that stand still",
 }
 
 // String names the kind.
@@ -90,10 +92,13 @@ type options struct {
 	header                     time.Duration // for a head
 	linger, pace, goAwayWait   time.Duration
 	shortLeaf                  bool
-	limits                     bool // requests and heads have a time
-	tries                      bool // and attempts, instead of requests
-	plain                      bool // peers do what all peers do
-	keepTargets                bool // a proxy does not forget what it has not used for long
+	limits                     bool          // requests and heads have a time
+	tries                      bool          // and attempts, instead of requests
+	plain                      bool          // peers do what all peers do
+	budget                     int64         // of a proxy, in bytes; 0: what it has by default
+	shift                      time.Duration // sessions begin so much later
+	blocks, outside, modest    bool          // hogs keep heads without an end, are not in the mesh, keep less than there is
+	keepTargets                bool          // a proxy does not forget what it has not used for long
 	protocols                  []protocol
 	sessions                   int
 	span                       time.Duration // in which sessions start
@@ -154,6 +159,7 @@ func (s *Sim) draw() {
 		o.protocols = []protocol{of(s, all...)}
 	}
 	s.drawScript()
+	s.drawHogs()
 }
 
 // chances are how often, one seed in n, the script does something.

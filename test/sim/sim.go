@@ -49,6 +49,7 @@ type Sim struct {
 	wrong     []impostor
 	denials   []denial
 	rolling   bool   // the troubles are over
+	tight     bool   // hogs keep what others want
 	routed    [2]int // requests by the backend that they came to
 }
 
@@ -81,6 +82,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 	s.build()
 	s.traffic()
 	s.rudeTraffic()
+	s.hogTraffic()
 	s.script()
 	for limit := mono.Time(0); limit < s.last.Add(patience); {
 		limit = s.last.Add(patience)
@@ -102,6 +104,7 @@ func Run(seed uint64, c *Certs, log func(format string, args ...any)) Result {
 		s.numbers()
 	}
 	s.spent()
+	s.gaveWay()
 	s.counted()
 	return Result{
 		Seed: seed, Hash: hash, Findings: s.O.Judge(), Kinds: s.Kinds, Requests: len(s.calls), Stats: s.W.Stats(),

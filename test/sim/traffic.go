@@ -9,7 +9,7 @@ import (
 // traffic schedules the sessions: connections with one call or several.
 func (s *Sim) traffic() {
 	for range s.o.sessions {
-		at := s.W.Now().Add(5*time.Millisecond + s.upTo(s.o.span))
+		at := s.W.Now().Add(s.o.shift + 5*time.Millisecond + s.upTo(s.o.span))
 		if s.o.shortLeaf && s.one(2) { // when the hops of short-lived certificates are drained
 			at = at.Add(shortLeaf - 2*time.Second + s.upTo(2*time.Second))
 		}
@@ -46,7 +46,7 @@ func (s *Sim) session(at mono.Time, c *client, svc *service, proto protocol) {
 		k := &tunnelClient{s: s, call: calls[0]}
 		s.W.At(at, k.start)
 	case protoH2:
-		if s.calm() && !s.o.script.Has(KindDrain) && s.one(5) {
+		if s.o.budget == 0 && s.calm() && !s.o.script.Has(KindDrain) && s.one(5) {
 			s.todo -= len(calls)
 			calls = s.unwanted(c, svc, direct)
 		}

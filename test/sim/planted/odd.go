@@ -133,4 +133,29 @@ var odd = []bug{
 		"		i.upgraded[0].Break(h2.ErrCodeCancel) // takes itself out through Finished\n",
 		"		_ = h2.ErrCodeCancel\n		i.upgraded = i.upgraded[1:]\n",
 	},
+	{
+		"nobody gives memory up", "proxy/relief.go",
+		"case s.relief.queued || !s.p.budget.Tight():",
+		"case s.relief.queued || s.p != nil:",
+	},
+	{
+		"who has only just come gives memory up", "proxy/relief.go",
+		"if t == 0 || t > about {",
+		"if t == 0 || t <= about {",
+	},
+	{
+		"everybody gives memory up, whoever waits longest", "proxy/relief.go",
+		"about := first.Add(s.now().Sub(first) / 8)",
+		"about := s.now()",
+	},
+	{
+		"more memory is given up than is wanted", "proxy/relief.go",
+		"stands && n < reliefPass && s.p.budget.Tight(); n++",
+		"stands && n < reliefPass; n++",
+	},
+	{
+		"header blocks never grow old", "proxy/h2/stall.go",
+		"return c.partSince }",
+		"return c.partSince * 0 }",
+	},
 }
