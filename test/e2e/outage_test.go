@@ -412,7 +412,7 @@ func (o *outage) verdict() {
 		o.t.Logf("failed, on its way when %s was killed: %v", cause, r)
 	}
 	for cause, n := range excused {
-		if n > 40 {
+		if n > 40 || n > 6 && cause == o.ended.name {
 			o.t.Errorf("%d requests failed when %s was killed", n, cause)
 		}
 	}
