@@ -18,12 +18,7 @@ func TestTheProxyExitsWhenItsPeersHaveLeft(t *testing.T) {
 		w.run(time.Millisecond)
 		return w.in.MayExit(after+3*time.Second, n) // the lame-duck period is over
 	}
-	c := w.dial()
-	c.send(get)
-	s := w.accept()
-	s.expect(w.request(get))
-	s.send(ok)
-	c.expect(ok)
+	c, s := w.warm()
 	if !mayExit(0) {
 		t.Error("an idle hop is something that goes on")
 	}

@@ -11,12 +11,7 @@ import (
 // outlives a time without an application; its request gets an answer.
 func TestSilentConnectionOutlivesTheApplication(t *testing.T) {
 	shapes(t, nil, func(t *testing.T, w *world) {
-		c := w.dial()
-		c.send(get)
-		s := w.accept()
-		s.expect(w.request(get))
-		s.send(ok)
-		c.expect(ok)
+		_, s := w.warm()
 		w.l.Close()
 		silent := w.dial()
 		silent.nothing(5 * time.Second)
@@ -25,16 +20,6 @@ func TestSilentConnectionOutlivesTheApplication(t *testing.T) {
 		s.send(ok)
 		silent.expect(ok)
 	})
-}
-
-// warm has one request answered, so that the port is known to speak HTTP.
-func (w *world) warm() {
-	c := w.dial()
-	c.send(get)
-	s := w.accept()
-	s.expect(w.request(get))
-	s.send(ok)
-	c.expect(ok)
 }
 
 // R2.5: where the port speaks HTTP, connections that were opened in advance do not

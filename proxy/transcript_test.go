@@ -34,12 +34,7 @@ func (w *world) request(text string) string {
 
 func TestRequestAndResponse(t *testing.T) {
 	shapes(t, nil, func(t *testing.T, w *world) {
-		c := w.dial()
-		c.send(get)
-		s := w.accept()
-		s.expect(w.request(get))
-		s.send(ok)
-		c.expect(ok)
+		c, s := w.warm()
 		c.send(get)
 		s.expect(w.request(get))
 		s.send(ok)

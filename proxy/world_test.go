@@ -162,6 +162,17 @@ func (w *world) accept() *conn {
 	return c
 }
 
+// warm has one request answered, so that the port is known to speak HTTP, and returns both ends.
+func (w *world) warm() (client, server *conn) {
+	client = w.dial()
+	client.send(get)
+	server = w.accept()
+	server.expect(w.request(get))
+	server.send(ok)
+	client.expect(ok)
+	return client, server
+}
+
 // noAccept checks that the application was not connected to again.
 func (w *world) noAccept() {
 	w.t.Helper()
